@@ -1,0 +1,28 @@
+"""Train PyTorch networks with local learning rules, and see how they compare with backpropagation."""
+
+from dyadnet.activation import UnitSigmoid
+from dyadnet.loss import cross_entropy, squared_error
+from dyadnet.network.layered import Layered, Stage
+from dyadnet.relax.schedule import BottomUp, OddEven, Parallel, RandomOrder, Sweeps
+from dyadnet.rule.backprop import Backprop
+from dyadnet.rule.base import AbstractRule, Estimate
+from dyadnet.rule.dual_propagation import DualPropagation
+from dyadnet.rule.lagrangian import Lagrangian
+
+__all__ = [
+    "AbstractRule",
+    "Backprop",
+    "BottomUp",
+    "DualPropagation",
+    "Estimate",
+    "Lagrangian",
+    "Layered",
+    "OddEven",
+    "Parallel",
+    "RandomOrder",
+    "Stage",
+    "Sweeps",
+    "UnitSigmoid",
+    "cross_entropy",
+    "squared_error",
+]

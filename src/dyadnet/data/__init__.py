@@ -1,0 +1,19 @@
+"""Image-classification data: digits (bundled), MNIST, Fashion-MNIST, CIFAR-10/100, or a user's own `.npz`."""
+
+from dyadnet.data.batching import augmented, batches, inputs
+from dyadnet.data.dataset import DataError, Dataset, Split, check, resident, subset
+from dyadnet.data.loading import DATASETS, load
+
+__all__ = [
+    "DATASETS",
+    "DataError",
+    "Dataset",
+    "Split",
+    "augmented",
+    "batches",
+    "check",
+    "inputs",
+    "load",
+    "resident",
+    "subset",
+]

@@ -1,0 +1,178 @@
+"""Losses: one value a sample, with the gradient and the proximal step that nudge an output layer.
+
+A loss maps `(output, y)` to `(batch,)`; rules take the mean, so that the nudging strength `beta` means the same at every
+batch size. Nudging an output `a` with strength `c` moves it to one of
+
+    a - c grad l(a)                                  linearised
+    argmin_s  c l(s) + 1/2 |s - a|^2                 proximal (a maximiser of the second term for c < 0)
+
+The proximal step is the exact minimiser (maximiser) of an output layer whose energy is `1/2 |s - a|^2` (thesis eq. 4.3).
+"""
+
+import abc
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+class AbstractLoss(abc.ABC):
+    """A loss of outputs `(batch, ...)` and targets, one value a sample.
+
+    Attributes:
+        curvature: the largest eigenvalue of the Hessian in the output; a proximal step needs `c > -1 / curvature`.
+    """
+
+    curvature: float
+
+    @abc.abstractmethod
+    def __call__(self, output: Tensor, y: Tensor) -> Tensor:
+        """Return the loss of every sample, `(batch,)`."""
+
+    @abc.abstractmethod
+    def gradient(self, output: Tensor, y: Tensor) -> Tensor:
+        """Return `grad l` of every sample with respect to its output, of the output's shape."""
+
+    @abc.abstractmethod
+    def proximal(self, a: Tensor, y: Tensor, strength: float) -> Tensor:
+        """Return the stationary point of `strength l(s, y) + 1/2 |s - a|^2`.
+
+        Raises:
+            ValueError: if `strength <= -1 / curvature`, where that point is not unique.
+        """
+
+
+def _check_strength(name: str, strength: float, curvature: float) -> None:
+    """Refuse a negative nudge that is stronger than the output's own energy."""
+    if strength * curvature <= -1:
+        raise ValueError(
+            f"{name} is nudged away from the target with strength {-strength:g}, "
+            f"but its exact step needs a strength below {1 / curvature:g}: take a smaller beta or the linearised nudge"
+        )
+
+
+@dataclass(frozen=True)
+class SquaredError(AbstractLoss):
+    """`l(s, y) = 1/2 |s - y|^2`, summed over a sample's outputs.
+
+    `y` holds real targets of the output's shape, or integer classes `(batch,)` that stand for one-hot rows.
+
+    >>> squared_error(torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 2.0]]))
+    tensor([2.5000])
+    >>> squared_error.proximal(torch.tensor([[1.0]]), torch.tensor([[0.0]]), 1.0)
+    tensor([[0.5000]])
+    """
+
+    curvature = 1.0
+
+    def __call__(self, output: Tensor, y: Tensor) -> Tensor:
+        """Return `1/2 |output - y|^2`, `(batch,)`."""
+        return self.gradient(output, y).square().flatten(1).sum(1) / 2
+
+    def gradient(self, output: Tensor, y: Tensor) -> Tensor:
+        """Return `output - y`."""
+        return output - one_hot(y, output)
+
+    def proximal(self, a: Tensor, y: Tensor, strength: float) -> Tensor:
+        """Return `(a + strength y) / (1 + strength)`."""
+        _check_strength("squared error", strength, self.curvature)
+        return (a + strength * one_hot(y, a)) / (1 + strength)
+
+
+@dataclass(frozen=True)
+class CrossEntropy(AbstractLoss):
+    """`l(s, y) = -sum_i y_i log softmax(s)_i` over the classes of an output `(batch, classes)`.
+
+    `y` holds integer classes `(batch,)`, or soft labels `(batch, classes)`: distributions over the classes.
+
+    >>> cross_entropy(torch.zeros(1, 4), torch.tensor([2])).exp()
+    tensor([4.])
+    """
+
+    curvature = 0.5  # of diag(p) - p p^T over the simplex
+
+    def __call__(self, output: Tensor, y: Tensor) -> Tensor:
+        """Return the cross-entropy of every sample, `(batch,)`."""
+        return -(one_hot(y, output) * output.log_softmax(1)).sum(1)
+
+    def gradient(self, output: Tensor, y: Tensor) -> Tensor:
+        """Return `softmax(output) - y`."""
+        return output.softmax(1).sub_(one_hot(y, output))
+
+    def proximal(self, a: Tensor, y: Tensor, strength: float) -> Tensor:
+        """Solve `s + strength grad l(s) = a` by Newton's method, to machine precision."""
+        _check_strength("cross-entropy", strength, self.curvature)
+        s, before = a, None
+        for _ in range(50):
+            residual = s + strength * self.gradient(s, y) - a
+            size = residual.abs().max()
+            if before is not None and size >= before:  # rounding has the last word
+                break
+            s, before = s - _solve_hessian(s.softmax(1), residual, strength), size
+        return s
+
+
+def _solve_hessian(p: Tensor, r: Tensor, strength: float) -> Tensor:
+    """Return `(I + strength (diag(p) - p p^T))^{-1} r`, a row a sample, by Sherman and Morrison's formula."""
+    diagonal = 1 + strength * p
+    q, z = p / diagonal, r / diagonal
+    return z + q * (strength * (p * z).sum(1, keepdim=True) / (1 - strength * (p * q).sum(1, keepdim=True)))
+
+
+@dataclass(frozen=True)
+class CustomLoss(AbstractLoss):
+    """A user's own `function(output, y) -> (batch,)`, its gradient taken by autograd.
+
+    >>> absolute = CustomLoss(lambda output, y: (output - y).abs().sum(1))
+    >>> absolute.gradient(torch.tensor([[3.0, -1.0]]), torch.zeros(1, 2))
+    tensor([[ 1., -1.]])
+    """
+
+    function: Callable[[Tensor, Tensor], Tensor]
+
+    def __call__(self, output: Tensor, y: Tensor) -> Tensor:
+        """Return `function(output, y)`, `(batch,)`."""
+        return self.function(output, y)
+
+    def gradient(self, output: Tensor, y: Tensor) -> Tensor:
+        """Return the gradient with respect to `output`."""
+        with torch.enable_grad():
+            leaf = output.detach().requires_grad_()
+            return torch.autograd.grad(self.function(leaf, y).sum(), leaf)[0]
+
+    def proximal(self, a: Tensor, y: Tensor, strength: float) -> Tensor:
+        """Refuse: the library cannot know the step of a function that it has not seen."""
+        raise ValueError("a loss of one's own has no proximal step: use the linearised nudge, output='linear'")
+
+
+Loss = AbstractLoss | Callable[[Tensor, Tensor], Tensor]
+
+squared_error = SquaredError()
+cross_entropy = CrossEntropy()
+
+
+def as_loss(loss: Loss) -> AbstractLoss:
+    """Return `loss` itself, or a plain function `(output, y) -> (batch,)` as a loss."""
+    return loss if isinstance(loss, AbstractLoss) else CustomLoss(loss)
+
+
+def one_hot(y: Tensor, output: Tensor) -> Tensor:
+    """Return targets of the output's shape and dtype: real `y` as they are, integer classes `(batch,)` as one-hot rows.
+
+    >>> one_hot(torch.tensor([1]), torch.zeros(1, 3))
+    tensor([[0., 1., 0.]])
+
+    Raises:
+        ValueError: if the shapes do not fit, or (on the CPU, where looking is free) a class is out of range.
+    """
+    if y.dtype.is_floating_point:
+        if y.shape != output.shape:
+            raise ValueError(f"targets have shape {tuple(y.shape)}, but the output has {tuple(output.shape)}")
+        return y.to(output.dtype)
+    if y.shape != output.shape[:1] or output.dim() != 2:
+        raise ValueError(f"classes have shape {tuple(y.shape)}, which does not fit an output of {tuple(output.shape)}")
+    classes = output.shape[1]
+    if not y.is_cuda and y.numel() and not 0 <= int(y.min()) <= int(y.max()) < classes:
+        raise ValueError(f"classes range from {int(y.min())} to {int(y.max())}, but the output has {classes} of them")
+    return torch.zeros_like(output).scatter_(1, y[:, None].long(), 1)

@@ -1,0 +1,153 @@
+"""Layered networks: a chain of stages `s_k = f_k(map_k(s_{k-1}))`, made from a user's `nn.Sequential`.
+
+The connectivity of a layered network is `W_lam = theta - theta^T + 2 lam theta^T` (thesis, end of section 4.2): skew for
+`lam = 0`, feedforward for 1/2, symmetric for 1.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from dyadnet.activation import IDENTITY, Activation, recognise
+from dyadnet.network.linearise import AbstractLinearisation, Point, linearise
+
+_BATCH_STATISTICS = (nn.modules.batchnorm._BatchNorm,)  # noqa: SLF001
+_RANDOM = (nn.modules.dropout._DropoutNd,)  # noqa: SLF001
+
+
+@dataclass(frozen=True, eq=False)
+class Stage:
+    """One layer: a map of the state below, and the activation of its own neurons.
+
+    Attributes:
+        map: any module; its transpose is its vector-Jacobian product.
+        activation: the elementwise `f`.
+        name: where the map stands in the user's model, for messages and reports.
+    """
+
+    map: nn.Module
+    activation: Activation
+    name: str
+
+    def linearise(self, below: Point) -> AbstractLinearisation:
+        """Return the map at the state `below()`.
+
+        Raises:
+            ValueError: naming the stage, if it cannot take a state of that shape.
+        """
+        try:
+            return linearise(self.map, below)
+        except RuntimeError as error:
+            shape = tuple(below().shape)
+            raise ValueError(f"{self.name} cannot take states of shape {shape}: {_first_line(error)}") from error
+
+    def parameters(self) -> list[nn.Parameter]:
+        """Return the trainable parameters of the map."""
+        return [p for p in self.map.parameters() if p.requires_grad]
+
+
+class Layered(nn.Module):
+    """A chain of stages that shares the modules of an `nn.Sequential`.
+
+    >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
+    >>> net = Layered.from_sequential(model)
+    >>> [(stage.name, stage.activation.name) for stage in net.stages]
+    [('1 Linear', 'relu'), ('3 Linear', 'identity')]
+    >>> list(net.state_dict()) == list(model.state_dict())
+    True
+    """
+
+    def __init__(self, modules: dict[str, nn.Module], stages: tuple[Stage, ...], lam: float = 0.5) -> None:
+        super().__init__()
+        if lam != 0.5:
+            raise NotImplementedError(
+                f"lam={lam:g} makes a recurrent (Hopfield-like) network, which this version cannot relax yet: use lam=0.5"
+            )
+        for name, module in modules.items():
+            self.add_module(name, module)
+        self.stages = stages
+        self.lam = lam
+
+    @classmethod
+    def from_sequential(cls, model: nn.Sequential, lam: float = 0.5) -> "Layered":
+        """Cut `model` into stages: each ends with an activation, the last with a linear map.
+
+        The modules are shared, not copied, under the names that they have in `model`.
+
+        Args:
+            model: activations that `dyadnet.activation.recognise` knows, between maps of any kind.
+            lam: the feedback parameter; 1/2 is the plain feedforward network.
+
+        Raises:
+            TypeError: naming the module, if the model is not a chain of such stages.
+            NotImplementedError: for any `lam` but 1/2.
+        """
+        if not isinstance(model, nn.Sequential) or type(model).forward is not nn.Sequential.forward:
+            raise TypeError(
+                f"from_sequential takes an nn.Sequential, not a {type(model).__name__}: a network with branches is not "
+                "a chain of stages; put each block that branches into the sequence as one module"
+            )
+        return cls(dict(model.named_children()), tuple(_stages(model)), lam)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the output for inputs `x` of shape `(batch, ...)`."""
+        for stage in self.stages:
+            x = stage.activation.f(stage.map(x))
+        return x
+
+    def changing(self) -> list[str]:
+        """Name the modules whose map differs between two visits: dropout and batch statistics in training mode."""
+        return [
+            f"{name} {type(module).__name__}"
+            for name, module in self.named_modules()
+            if module.training and (isinstance(module, _BATCH_STATISTICS) or (isinstance(module, _RANDOM) and module.p > 0))
+        ]
+
+
+def _leaves(model: nn.Sequential, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
+    """Walk nested sequences as one chain."""
+    for name, module in model.named_children():
+        if type(module) is nn.Sequential:
+            yield from _leaves(module, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", module
+
+
+def _stages(model: nn.Sequential) -> list[Stage]:
+    """Group the modules between activations into maps."""
+    stages: list[Stage] = []
+    maps: list[tuple[str, nn.Module]] = []
+    for name, module in _leaves(model):
+        activation = recognise(module)
+        if activation is not None:
+            stages.append(_stage(maps, activation))
+            maps = []
+        elif type(module).__module__ == "torch.nn.modules.activation":
+            raise TypeError(
+                f"{name} {type(module).__name__} is not an activation that a stage can have; known are ReLU, LeakyReLU, "
+                "Hardtanh, Tanh, Sigmoid, UnitSigmoid, SiLU, GELU and Identity"
+            )
+        else:
+            maps.append((name, module))
+    if not maps and stages and stages[-1].activation is IDENTITY:
+        return stages
+    if not any(True for _, module in maps for _ in module.parameters()):
+        raise TypeError(
+            "the model has no final linear map: after its last activation comes "
+            + (", ".join(f"{name} {type(module).__name__}" for name, module in maps) or "nothing")
+            + "; end it with an nn.Linear and leave a softmax to the loss"
+        )
+    return [*stages, _stage(maps, IDENTITY)]
+
+
+def _stage(maps: list[tuple[str, nn.Module]], activation: Activation) -> Stage:
+    """Make a stage, named after the first of its modules that learns."""
+    named = next((m for m in maps if any(True for _ in m[1].parameters())), maps[0] if maps else ("", nn.Identity()))
+    modules = [module for _, module in maps]
+    single = modules[0] if len(modules) == 1 else nn.Sequential(*modules)
+    return Stage(single, activation, f"{named[0]} {type(named[1]).__name__}".strip())
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0]

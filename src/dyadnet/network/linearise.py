@@ -1,0 +1,200 @@
+"""A map at a point: its value there, and its transposed derivative, which carries differences down.
+
+Means travel up through the map itself; a difference `delta` above travels down as the gradient of
+
+    phi(s, theta) = sum(map(s, theta) * delta)
+
+with respect to the lower state (the feedback) and to the parameters (the local update). `Linear`, `Conv2d` and
+`MaxPool2d` have closed forms, which need no graph and less memory; every other module goes through autograd, so that
+a normalisation or a whole block inside a map uses its own derivative.
+"""
+
+import abc
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor, nn
+from torch.nn.grad import conv2d_input, conv2d_weight
+
+Gradients = dict[nn.Parameter, Tensor]
+Point = Callable[[], Tensor]
+"""Gives a lower state when called: an activity is cheaper to compute twice than to keep."""
+
+
+class AbstractLinearisation(abc.ABC):
+    """A map at a point.
+
+    Attributes:
+        value: the value of the map there.
+    """
+
+    value: Tensor
+
+    @abc.abstractmethod
+    def pull(self, delta: Tensor, *, down: bool = True, learn: bool = True) -> tuple[Tensor | None, Gradients]:
+        """Return the gradients of `sum(value * delta)`.
+
+        Args:
+            delta: of the value's shape.
+            down: whether the gradient in the lower state is wanted (else None).
+            learn: whether the gradients in the trainable parameters are wanted (else none).
+        """
+
+
+@final
+@dataclass(frozen=True)
+class _Linear(AbstractLinearisation):
+    """`nn.Linear`: down `delta W`, `dW = delta^T s`."""
+
+    module: nn.Linear
+    point: Point
+    value: Tensor
+
+    def pull(self, delta: Tensor, *, down: bool = True, learn: bool = True) -> tuple[Tensor | None, Gradients]:
+        grads: Gradients = {}
+        if learn and self.module.weight.requires_grad:
+            grads[self.module.weight] = delta.flatten(0, -2).T @ self.point().flatten(0, -2)
+        if learn and self.module.bias is not None and self.module.bias.requires_grad:
+            grads[self.module.bias] = delta.flatten(0, -2).sum(0)
+        return delta @ self.module.weight if down else None, grads
+
+
+@final
+@dataclass(frozen=True)
+class _Conv2d(AbstractLinearisation):
+    """`nn.Conv2d`: down the transposed convolution, `dW` the correlation of `delta` with the lower state."""
+
+    module: nn.Conv2d
+    point: Point
+    shape: torch.Size
+    value: Tensor
+
+    def pull(self, delta: Tensor, *, down: bool = True, learn: bool = True) -> tuple[Tensor | None, Gradients]:
+        conv, grads = self.module, Gradients()
+        geometry = (conv.stride, conv.padding, conv.dilation, conv.groups)
+        if learn and conv.weight.requires_grad:
+            grads[conv.weight] = conv2d_weight(self.point(), conv.weight.shape, delta, *geometry)
+        if learn and conv.bias is not None and conv.bias.requires_grad:
+            grads[conv.bias] = delta.sum((0, 2, 3))
+        return conv2d_input(self.shape, conv.weight, delta, *geometry) if down else None, grads
+
+
+@final
+@dataclass(frozen=True)
+class _MaxPool2d(AbstractLinearisation):
+    """`nn.MaxPool2d`: down through the switches that the point set."""
+
+    switches: Tensor
+    shape: torch.Size
+    value: Tensor
+
+    def pull(self, delta: Tensor, *, down: bool = True, learn: bool = True) -> tuple[Tensor | None, Gradients]:
+        planes = delta.new_zeros(self.shape).flatten(2)
+        return planes.scatter_add_(2, self.switches.flatten(2), delta.flatten(2)).view(self.shape) if down else None, {}
+
+
+@final
+@dataclass(frozen=True)
+class _Graph(AbstractLinearisation):
+    """Any module, by autograd."""
+
+    module: nn.Module
+    leaf: Tensor
+    output: Tensor
+    value: Tensor
+
+    def pull(self, delta: Tensor, *, down: bool = True, learn: bool = True) -> tuple[Tensor | None, Gradients]:
+        wanted = [p for p in self.module.parameters() if p.requires_grad] if learn else []
+        inputs = [self.leaf, *wanted] if down else wanted
+        if not inputs:
+            return None, {}
+        pulled = torch.autograd.grad(
+            self.output, inputs, delta.to(self.output.dtype), retain_graph=True, materialize_grads=True
+        )
+        return pulled[0] if down else None, dict(zip(wanted, pulled[-len(wanted) :] if wanted else (), strict=True))
+
+
+@final
+@dataclass(frozen=True)
+class _Chain(AbstractLinearisation):
+    """Modules one after another, each at the value of the one below."""
+
+    links: Sequence[AbstractLinearisation]
+    learns: Sequence[bool]
+    value: Tensor
+
+    def pull(self, delta: Tensor, *, down: bool = True, learn: bool = True) -> tuple[Tensor | None, Gradients]:
+        grads: Gradients = {}
+        below: Tensor | None = delta
+        for i in range(len(self.links) - 1, -1, -1):
+            if below is None:
+                break
+            needed = down or (learn and any(self.learns[:i]))
+            below, found = self.links[i].pull(below, down=needed, learn=learn)
+            merge(grads, found)
+        return below, grads
+
+
+def merge(grads: Gradients, more: Gradients) -> None:
+    """Add `more` to `grads` in place: a parameter that is used twice sums its gradients."""
+    for parameter, grad in more.items():
+        grads[parameter] = grads[parameter] + grad if parameter in grads else grad
+
+
+def linearise(module: nn.Module, point: Point) -> AbstractLinearisation:
+    """Return `module` at `point()`, a state of shape `(batch, ...)`.
+
+    >>> layer = nn.Linear(2, 1, bias=False)
+    >>> _ = nn.init.constant_(layer.weight, 3.0)
+    >>> at = linearise(layer, lambda: torch.tensor([[1.0, 2.0]]))
+    >>> at.value
+    tensor([[9.]])
+    >>> at.pull(torch.tensor([[0.5]]))[0]
+    tensor([[1.5000, 1.5000]])
+    """
+    if type(module) is nn.Sequential:
+        return _chain(module, point)
+    state = point()
+    with torch.no_grad():
+        if type(module) is nn.Linear and _plain(module, state):
+            return _Linear(module, point, module(state))
+        if type(module) is nn.Conv2d and _plain(module, state) and module.padding_mode == "zeros":
+            if not isinstance(module.padding, str):
+                return _Conv2d(module, point, state.shape, module(state))
+        if type(module) is nn.MaxPool2d and _plain(module, state) and not module.return_indices:
+            value, switches = nn.functional.max_pool2d(
+                state,
+                module.kernel_size,
+                module.stride,
+                module.padding,
+                module.dilation,
+                module.ceil_mode,
+                return_indices=True,
+            )
+            return _MaxPool2d(switches, state.shape, value)
+    with torch.enable_grad():
+        leaf = state.detach().requires_grad_()
+        output = module(leaf)
+    return _Graph(module, leaf, output, output.detach())
+
+
+def _plain(module: nn.Module, state: Tensor) -> bool:
+    """Whether nothing (a hook, autocast) can change what the module computes."""
+    hooks = module._forward_hooks or module._forward_pre_hooks  # noqa: SLF001
+    return not hooks and not torch.is_autocast_enabled(state.device.type)
+
+
+def _chain(modules: nn.Sequential, point: Point) -> AbstractLinearisation:
+    """Linearise the modules of a map from the bottom up."""
+    links: list[AbstractLinearisation] = []
+    for module in modules:
+        links.append(linearise(module, point))
+        point = _constant(links[-1].value)
+    learns = [any(p.requires_grad for p in module.parameters()) for module in modules]
+    return _Chain(links, learns, links[-1].value if links else point())
+
+
+def _constant(value: Tensor) -> Point:
+    return lambda: value

@@ -1,0 +1,135 @@
+"""The page of a report: one self-contained HTML file, readable without a network connection."""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, cast
+
+import jinja2
+import plotly.graph_objects as go
+from plotly.offline import get_plotlyjs
+
+from dyadnet.report import figures
+from dyadnet.report.aggregate import Record, describe
+from dyadnet.report.palette import Look, is_reference, looks, split_rule
+from dyadnet.report.table import UNCONVERGED_NOTE, Row, columns, has_unconverged, summary
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A rule as the page shows it: its name, its settings, its look, and its numbers in the columns of the table."""
+
+    rule: str
+    name: str
+    settings: str
+    network: str
+    look: Look
+    cells: list[str]
+
+
+def write_report(
+    path: Path,
+    title: str,
+    records: Sequence[Record],
+    environment: Mapping[str, Any],
+    settings: Mapping[str, Any],
+) -> Path:
+    """Write the report of one or several runs as a single HTML file and return its path.
+
+    The file appears whole or not at all: it is written beside its place and then renamed. Nested settings are shown
+    with dotted names.
+
+    Args:
+        path: where the page goes, such as `runs/digits/report.html`; the folder is made if it is missing.
+        title: the heading.
+        records: one record a rule and seed, as in `compare.json`.
+        environment: versions, commit and hardware.
+        settings: what the runs were asked to do.
+
+    Raises:
+        ValueError: if the records cannot be aggregated (`aggregate.by_rule` tells why).
+    """
+    page = render(title, records, environment, settings)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(page, encoding="utf-8")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path
+
+
+def render(title: str, records: Sequence[Record], environment: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
+    """Return the report as HTML; the arguments are those of `write_report`."""
+    rows = summary(records)
+    agreement = [
+        figures.alignment_by_layer(records),
+        figures.norm_ratio_by_layer(records),
+        figures.straddling_by_layer(records),
+    ]
+    over_training = [
+        figures.alignment_over_training(records, layer) for layer in range(1, _recorded_layers(records) + 1)
+    ]
+    return _template().render(
+        title=title,
+        subtitle=describe(records),
+        columns=columns(rows),
+        entries=_entries(rows),
+        several_seeds=max(row.seeds for row in rows) > 1,
+        with_reference=any(is_reference(row.rule) for row in rows),
+        several_networks=len({row.network for row in rows}) > 1,
+        note=UNCONVERGED_NOTE if has_unconverged(rows) else "",
+        learning=_embedded(figures.accuracy_curves(records), figures.loss_curves(records)),
+        cost=_embedded(figures.step_cost(records)),
+        agreement=_embedded(*agreement),
+        over_training=_embedded(*over_training),
+        settings=_flat(settings),
+        environment=_flat(environment),
+        plotly=get_plotlyjs(),
+    )
+
+
+def _template() -> jinja2.Template:
+    """Load the page's template; everything put into it is escaped."""
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    return environment.from_string(files("dyadnet.report").joinpath("page.html.j2").read_text(encoding="utf-8"))
+
+
+def _entries(rows: Sequence[Row]) -> list[Entry]:
+    look = looks(row.rule for row in rows)
+    shown = columns(rows)
+    return [
+        Entry(row.rule, *split_rule(row.rule), row.network, look[row.rule], [column.cell(row) for column in shown])
+        for row in rows
+    ]
+
+
+def _recorded_layers(records: Sequence[Record]) -> int:
+    """Return the number of layers whose alignment was recorded during training."""
+    entries = (entry for record in records for entry in record.get("history") or ())
+    return max((len(entry.get("alignment") or ()) for entry in entries), default=0)
+
+
+def _embedded(*drawn: go.Figure) -> list[dict[str, Any]]:
+    """Turn the figures that show something into plain JSON, their legends left to the page."""
+    # through plotly's own writer, which turns nan into null: JSON has no nan
+    return [json.loads(cast(str, figure.update_layout(showlegend=False).to_json())) for figure in drawn if figure.data]
+
+
+def _flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Flatten nested settings to dotted names and text."""
+    flat: dict[str, str] = {}
+    for key, value in nested.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{key}.")
+        elif isinstance(value, list | tuple):
+            flat[prefix + key] = ", ".join(str(item) for item in value)
+        else:
+            flat[prefix + key] = "–" if value is None else str(value)
+    return flat

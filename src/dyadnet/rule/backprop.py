@@ -1,0 +1,46 @@
+"""Backpropagation by autograd: the rule that all others are compared with (thesis eqs 3.1-3.4)."""
+
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor
+
+from dyadnet.loss import Loss, as_loss
+from dyadnet.network.layered import Layered
+from dyadnet.relax.propagate import States
+from dyadnet.rule.base import AbstractRule, Estimate
+
+
+@final
+@dataclass(frozen=True)
+class Backprop(AbstractRule):
+    """The exact gradient of the mean loss.
+
+    >>> from dyadnet.loss import squared_error
+    >>> net = Layered.from_sequential(torch.nn.Sequential(torch.nn.Linear(1, 1, bias=False)))
+    >>> weight = net.stages[0].map.weight
+    >>> _ = torch.nn.init.constant_(weight, 2.0)
+    >>> step = Backprop().estimate(net, squared_error, torch.tensor([[3.0]]), torch.tensor([[5.0]]))
+    >>> step.loss, step.grads[weight]            # 1/2 (6 - 5)^2 and (6 - 5) 3
+    (tensor(0.5000), tensor([[3.]]))
+    """
+
+    def estimate(
+        self,
+        net: Layered,
+        loss: Loss,
+        x: Tensor,
+        y: Tensor,
+        *,
+        states: States | None = None,
+        generator: torch.Generator | None = None,
+        keep_states: bool = True,
+    ) -> Estimate:
+        """Differentiate the mean loss; there are no states to start from or to keep."""
+        parameters = [p for p in net.parameters() if p.requires_grad]
+        with torch.enable_grad():
+            output = net(x)
+            value = as_loss(loss)(output, y).mean()
+            grads = torch.autograd.grad(value, parameters, materialize_grads=True)
+        return Estimate(value.detach(), output.detach(), dict(zip(parameters, grads, strict=True)))

@@ -1,0 +1,83 @@
+"""A learning rule: a pure estimate of the gradient of a batch's mean loss, and the shared `backward` that stores it."""
+
+import abc
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor
+
+from dyadnet.loss import Loss
+from dyadnet.network.layered import Layered
+from dyadnet.network.linearise import Gradients
+from dyadnet.relax.propagate import States
+
+
+@dataclass(frozen=True, eq=False)
+class Estimate:
+    """What a rule makes of one batch.
+
+    Attributes:
+        loss: the mean loss of the batch, a scalar.
+        output: the network's prediction, `(batch, ...)`, not nudged.
+        grads: the estimated gradient of the mean loss for every trainable parameter of the network.
+        states: the states reached, one a layer; None where the rule has none or was not asked to keep them.
+        passes: how many passes over the layers the states took; 1 for a forward and a backward sweep.
+    """
+
+    loss: Tensor
+    output: Tensor
+    grads: Gradients
+    states: States | None = None
+    passes: int = 1
+
+
+class AbstractRule(abc.ABC):
+    """A learning rule, with its hyper-parameters as fields of a frozen dataclass."""
+
+    @abc.abstractmethod
+    def estimate(
+        self,
+        net: Layered,
+        loss: Loss,
+        x: Tensor,
+        y: Tensor,
+        *,
+        states: States | None = None,
+        generator: torch.Generator | None = None,
+        keep_states: bool = True,
+    ) -> Estimate:
+        """Estimate the gradient of the mean loss; nothing is changed.
+
+        Args:
+            net: the network.
+            loss: maps `(output, y)` to one value a sample.
+            x: inputs `(batch, ...)`.
+            y: targets, as the loss takes them.
+            states: states to start from, as an earlier estimate returned them for a batch of the same size.
+            generator: the source of the rule's own randomness; None stands for a fixed seed, so that the estimate is a
+                function of its arguments.
+            keep_states: whether the states reached are wanted; memory is lower without them.
+        """
+
+    @final
+    def backward(
+        self,
+        net: Layered,
+        loss: Loss,
+        x: Tensor,
+        y: Tensor,
+        *,
+        states: States | None = None,
+        generator: torch.Generator | None = None,
+        keep_states: bool = False,
+    ) -> Estimate:
+        """Estimate the gradient and add it to every `p.grad`, in the place of `loss.backward()`.
+
+        Takes the arguments of `estimate`. A second call adds; nothing is zeroed.
+        """
+        step = self.estimate(net, loss, x, y, states=states, generator=generator, keep_states=keep_states)
+        for parameter, grad in step.grads.items():
+            grad = grad.to(parameter.dtype)
+            parameter.grad = grad if parameter.grad is None else parameter.grad.add_(grad)
+        return step

@@ -1,0 +1,90 @@
+"""Backpropagation as the stationary point of a Lagrangian, with states and multipliers updated in any order.
+
+    L(W, s, lambda) = l(s_L) + sum_k lambda_k^T (s_k - f_k(a_k)),      a_k = map_k(s_{k-1})
+
+    dL/dlambda_k = 0    =>   s_k      = f_k(a_k)                                         (thesis eq. 3.5)
+    dL/ds_k = 0         =>   lambda_k = J_{k+1}^T (f'_{k+1}(a_{k+1}) * lambda_{k+1})     (3.6)
+    -dL/dtheta_k        =    the gradient of  sum(map_k(s_{k-1}) * (f'_k(a_k) * lambda_k))  in theta_k   (3.7)
+
+with `lambda_L = -l'(s_L)`. Below, `lambda` has the opposite sign, so that it is the gradient of the loss in `s_k`. The error
+`f'_k * lambda_k` that a layer sends down is the `delta_k` of eq. 3.3. (Eq. 3.6 as printed has `f'_l` outside the
+transpose: that is the recursion of `delta`; the stationary point of L is the one above, and a test holds it.)
+"""
+
+from dataclasses import dataclass, field
+from typing import final
+
+import torch
+from torch import Tensor
+
+from dyadnet.activation import Activation
+from dyadnet.loss import Loss, as_loss
+from dyadnet.network.layered import Layered
+from dyadnet.relax.propagate import AbstractState, States, propagate
+from dyadnet.relax.schedule import AbstractSchedule, Sweeps
+from dyadnet.rule.base import AbstractRule, Estimate
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Multiplied(AbstractState):
+    """A layer with its drive `a_k` and its multiplier `lambda_k` (None before it knows of any error)."""
+
+    drive: Tensor
+    multiplier: Tensor | None
+    activation: Activation
+
+    def mean(self) -> Tensor:
+        """Return `s_k = f(a_k)`."""
+        return self.activation.f(self.drive)
+
+    def error(self) -> Tensor | None:
+        """Return `delta_k = f'(a_k) * lambda_k`."""
+        if self.multiplier is None:
+            return None
+        with torch.enable_grad():
+            leaf = self.drive.detach().requires_grad_()
+            return torch.autograd.grad(self.activation.f(leaf), leaf, self.multiplier)[0]
+
+
+@final
+@dataclass(frozen=True)
+class Lagrangian(AbstractRule):
+    """The exact gradient again, by block updates of states and multipliers in the order of `schedule`.
+
+    Every layer needs to be visited once upwards and once downwards, in any interleaving: a random order reaches the same
+    gradient, it only takes longer.
+
+    Args:
+        schedule: the order of updates; one forward and one backward sweep is backpropagation.
+    """
+
+    schedule: AbstractSchedule = field(default_factory=Sweeps)
+
+    def estimate(
+        self,
+        net: Layered,
+        loss: Loss,
+        x: Tensor,
+        y: Tensor,
+        *,
+        states: States | None = None,
+        generator: torch.Generator | None = None,
+        keep_states: bool = True,
+    ) -> Estimate:
+        """Propagate activities up and multipliers down."""
+        loss, depth = as_loss(loss), len(net.stages)
+
+        def neuron(k: int, drive: Tensor, multiplier: Tensor | None, before: AbstractState | None) -> AbstractState:
+            activation = net.stages[k - 1].activation
+            if k == depth:
+                multiplier = loss.gradient(activation.f(drive), y) / len(x)
+            return Multiplied(drive, multiplier, activation)
+
+        reached = propagate(
+            net, x, neuron, self.schedule, states=states, generator=generator, keep_states=keep_states
+        )
+        output = net.stages[-1].activation.f(reached.output)
+        return Estimate(
+            loss(output, y).mean(), output, reached.grads, reached.states, passes=self.schedule.count(depth)
+        )
