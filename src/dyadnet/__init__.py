@@ -1,6 +1,7 @@
 """Train PyTorch networks with local learning rules, and see how they compare with backpropagation."""
 
 from dyadnet.activation import UnitSigmoid
+from dyadnet.audit.alignment import LayerAlignment, alignment
 from dyadnet.loss import cross_entropy, squared_error
 from dyadnet.network.layered import Layered, Stage
 from dyadnet.relax.schedule import BottomUp, OddEven, Parallel, RandomOrder, Sweeps
@@ -16,6 +17,7 @@ __all__ = [
     "DualPropagation",
     "Estimate",
     "Lagrangian",
+    "LayerAlignment",
     "Layered",
     "OddEven",
     "Parallel",
@@ -23,6 +25,7 @@ __all__ = [
     "Stage",
     "Sweeps",
     "UnitSigmoid",
+    "alignment",
     "cross_entropy",
     "squared_error",
 ]

@@ -101,7 +101,8 @@ class Layered(nn.Module):
         return [
             f"{name} {type(module).__name__}"
             for name, module in self.named_modules()
-            if module.training and (isinstance(module, _BATCH_STATISTICS) or (isinstance(module, _RANDOM) and module.p > 0))
+            if module.training
+            and (isinstance(module, _BATCH_STATISTICS) or (isinstance(module, _RANDOM) and module.p > 0))
         ]
 
 

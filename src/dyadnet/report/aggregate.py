@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 Record = Mapping[str, Any]
+Measured = float | int | None
 
 REQUIRED = ("rule", "dataset", "network", "seed", "epochs", "test_accuracy", "train_loss", "step_ms")
 
@@ -33,7 +34,7 @@ class Band:
     high: list[float]
 
 
-def spread(values: Iterable[float | None]) -> Spread | None:
+def spread(values: Iterable[Measured]) -> Spread | None:
     """Mean and sample standard deviation of the measured values; `None` where there is none.
 
     >>> spread([0.25, None, 0.75])
@@ -45,11 +46,11 @@ def spread(values: Iterable[float | None]) -> Spread | None:
     if not measured.size:
         return None
     with np.errstate(invalid="ignore"):  # an infinite loss has no finite spread: nan says so
-        std = float(measured.std(ddof=1)) if measured.size > 1 else None
+        std = float(measured.std(ddof=0)) if measured.size > 1 else None
     return Spread(float(measured.mean()), std)
 
 
-def reduced(values: Iterable[float | None], reduce: Callable[..., Any]) -> float | None:
+def reduced(values: Iterable[Measured], reduce: Callable[..., Any]) -> float | None:
     """Reduce the measured values to one number, as with `np.median`; `None` where there is none.
 
     >>> reduced([3.0, None, 1.0, 5.0], np.median)
@@ -59,7 +60,7 @@ def reduced(values: Iterable[float | None], reduce: Callable[..., Any]) -> float
     return float(reduce(measured)) if measured.size else None
 
 
-def band(points: Iterable[tuple[int, float | None]]) -> Band:
+def band(points: Iterable[tuple[int, Measured]]) -> Band:
     """Collect `(x, value)` points of all seeds into one curve in the order of `x`.
 
     >>> band([(1, 0.5), (2, 0.75), (1, 1.0), (2, None)])
@@ -115,7 +116,7 @@ def describe(records: Sequence[Record]) -> str:
     )
 
 
-def _measured(values: Iterable[float | None]) -> np.ndarray:
+def _measured(values: Iterable[Measured]) -> np.ndarray:
     return np.array([value for value in values if value is not None], dtype=np.float64)
 
 

@@ -12,10 +12,10 @@ from typing import Any, cast
 import numpy as np
 import plotly.graph_objects as go
 
-from dyadnet.report.aggregate import Band, Record, band, by_rule, reduced
+from dyadnet.report.aggregate import Band, Measured, Record, band, by_rule, reduced
 from dyadnet.report.palette import Look, is_reference, looks, split_rule
 
-Points = Iterable[tuple[int, float | None]]
+Points = Iterable[tuple[int, Measured]]
 
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 INK = "#1f2733"
@@ -28,7 +28,7 @@ MOST_MARKED = 30  # points; markers on a longer curve would hide it
 
 def accuracy_curves(records: Sequence[Record]) -> go.Figure:
     """Draw the test accuracy (per cent) against the epoch."""
-    figure = _curves(records, lambda run: _over_epochs(run, "test_accuracy", scale=100))
+    figure = _curves(records, lambda run: _over_epochs(run, "test_accuracy", scale=100.0))
     return _finish(figure, "Test accuracy (%)", "epoch")
 
 
@@ -71,8 +71,8 @@ def step_cost(records: Sequence[Record]) -> go.Figure:
         if is_reference(rule):
             figure.add_vline(x=milliseconds, line={"color": FAINT, "width": 1, "dash": "dash"}, layer="below")
     _finish(figure, "Time of a training step (ms)", "")
-    figure.update_layout(height=90 + 50 * len(groups), margin={"r": 112}, bargap=0.4, hovermode=False)
-    figure.update_yaxes(autorange="reversed", showgrid=False)
+    figure.update_layout(height=72 + 50 * len(groups), margin={"r": 112, "b": 26}, bargap=0.4, hovermode=False)
+    figure.update_yaxes(autorange="reversed", showgrid=False, ticks="outside", ticklen=6, tickcolor="white")
     return figure.update_xaxes(rangemode="tozero")
 
 
@@ -92,7 +92,7 @@ def norm_ratio_by_layer(records: Sequence[Record]) -> go.Figure:
 
 def straddling_by_layer(records: Sequence[Record]) -> go.Figure:
     """Draw the share (per cent) of each hidden layer's units whose two states lie on different sides of a kink."""
-    figure = _curves(records, lambda run: _over_layers(run, "straddling", scale=100))
+    figure = _curves(records, lambda run: _over_layers(run, "straddling", scale=100.0))
     _finish(figure, "Units astride a kink (%)", "hidden layer, bottom first")
     return figure.update_yaxes(rangemode="tozero")
 
@@ -108,12 +108,12 @@ def alignment_over_training(records: Sequence[Record], layer: int) -> go.Figure:
     return _finish(figure, f"Layer {layer} (cosine)", "epoch")
 
 
-def _over_epochs(run: Record, key: str, scale: float = 1) -> Points:
+def _over_epochs(run: Record, key: str, scale: float = 1.0) -> Points:
     """Give a run's `(epoch, value)` points."""
     return ((entry["epoch"], _scaled(entry.get(key), scale)) for entry in run.get("history") or ())
 
 
-def _over_layers(run: Record, key: str, scale: float = 1) -> Points:
+def _over_layers(run: Record, key: str, scale: float = 1.0) -> Points:
     """Give a run's `(layer, value)` points, layers counted from 1."""
     return ((layer, _scaled(value, scale)) for layer, value in enumerate(run.get(key) or (), start=1))
 
@@ -126,7 +126,7 @@ def _layer_over_epochs(run: Record, layer: int) -> Points:
             yield entry["epoch"], cosines[layer - 1]
 
 
-def _scaled(value: float | None, scale: float) -> float | None:
+def _scaled(value: Measured, scale: float) -> Measured:
     return None if value is None else scale * value
 
 
@@ -137,7 +137,7 @@ def _curves(records: Sequence[Record], points: Callable[[Record], Points]) -> go
     figure = go.Figure()
     for rule, runs in groups.items():
         curve = band(point for run in runs for point in points(run))
-        if curve.low != curve.high:
+        if any(low < high for low, high in zip(curve.low, curve.high, strict=True)):
             figure.add_trace(_range(rule, curve, look[rule]))
         if curve.x:
             figure.add_trace(_line(rule, curve, look[rule]))
@@ -202,7 +202,13 @@ def _finish(figure: go.Figure, title: str, x: str) -> go.Figure:
         hovermode="x unified",
         hoverlabel={"bgcolor": "white", "bordercolor": GRID, "font": {"size": 12}, "namelength": -1},
     )
-    figure.update_xaxes(title={"text": x, "standoff": 8}, showgrid=False, zeroline=False, linecolor=AXIS, showline=True)
+    figure.update_xaxes(
+        title={"text": x, "standoff": 8, "font": {"size": 12.5}},
+        showgrid=False,
+        zeroline=False,
+        linecolor=AXIS,
+        showline=True,
+    )
     if all(
         isinstance(value, int) and value <= 12 for trace in cast("tuple[Any, ...]", figure.data) for value in trace.x
     ):

@@ -78,7 +78,9 @@ def table(records: Sequence[Record]) -> Table:
     rows = summary(records)
     shown = columns(rows)
     # Text, not str: what stands in brackets in a name is no markup
-    laid_out = Table(title=Text(describe(records)), box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    laid_out = Table(
+        title=Text(describe(records)), box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False
+    )
     laid_out.add_column("Rule", overflow="fold")
     for column in shown:
         laid_out.add_column(column.header, justify="right", no_wrap=True)
@@ -131,9 +133,9 @@ def _accuracy(row: Row) -> str:
 
 
 def _loss(row: Row) -> str:
-    """Write small losses with an exponent: four decimals would hide them."""
-    small = row.train_loss is not None and 0 < row.train_loss < 1e-3
-    return _number(row.train_loss, ".1e" if small else ".4f")
+    """Write small and large losses with an exponent: four decimals would hide the former and stretch the column."""
+    ordinary = row.train_loss == 0 or (row.train_loss is not None and 1e-3 <= row.train_loss < 100)
+    return _number(row.train_loss, ".4f" if ordinary else ".1e")
 
 
 def _iterations(row: Row) -> str:

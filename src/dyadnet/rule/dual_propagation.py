@@ -220,7 +220,9 @@ class DualPropagation(AbstractRule):
         """Return `L_k = |1 - 2 alpha| max(0, |W_{k+1}|^2 - 1) / 2` for each hidden layer, a value a sample."""
         for stage in net.stages[:-1]:
             if not stage.activation.monotone:
-                raise ValueError(f"the stabilised variant needs monotone activations, but {stage.name} has {stage.activation.name}")
+                raise ValueError(
+                    f"the stabilised variant needs monotone activations, but {stage.name} has {stage.activation.name}"
+                )
         norms = spectral_norms(net, x, generator=generator)
         skewed = abs(1 - 2 * self.alpha) / 2
         return {k: skewed * (norm.square() - 1).clamp(min=0) for k, norm in enumerate(norms[1:], 1)}

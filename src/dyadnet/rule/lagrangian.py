@@ -81,9 +81,7 @@ class Lagrangian(AbstractRule):
                 multiplier = loss.gradient(activation.f(drive), y) / len(x)
             return Multiplied(drive, multiplier, activation)
 
-        reached = propagate(
-            net, x, neuron, self.schedule, states=states, generator=generator, keep_states=keep_states
-        )
+        reached = propagate(net, x, neuron, self.schedule, states=states, generator=generator, keep_states=keep_states)
         output = net.stages[-1].activation.f(reached.output)
         return Estimate(
             loss(output, y).mean(), output, reached.grads, reached.states, passes=self.schedule.count(depth)

@@ -1,0 +1,93 @@
+"""How well a rule's update agrees with the exact gradient, layer by layer."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from dyadnet.loss import Loss
+from dyadnet.network.layered import Layered
+from dyadnet.network.linearise import Gradients
+from dyadnet.rule.backprop import Backprop
+from dyadnet.rule.base import AbstractRule, Estimate
+from dyadnet.rule.dual_propagation import Dyad
+
+
+@dataclass(frozen=True)
+class LayerAlignment:
+    """Agreement of one stage.
+
+    Attributes:
+        layer: the stage's name.
+        cosine: of the angle between the estimate and the exact gradient; nan where one of them vanishes.
+        norm_ratio: length of the estimate over that of the exact gradient; nan where the latter vanishes.
+        straddling: share of units whose two states lie on different sides of a kink; None where there are no dyads.
+    """
+
+    layer: str
+    cosine: float
+    norm_ratio: float
+    straddling: float | None
+
+
+def alignment(
+    rule: AbstractRule, net: Layered, loss: Loss, x: Tensor, y: Tensor, *, reference: AbstractRule | None = None
+) -> list[LayerAlignment]:
+    """Compare a rule's gradient with backpropagation's, for each stage that has parameters.
+
+    Args:
+        rule: the rule to look at.
+        net, loss, x, y: as `rule.estimate` takes them.
+        reference: what to compare with; None stands for `Backprop()`.
+
+    >>> _ = torch.manual_seed(0)
+    >>> from dyadnet import DualPropagation, squared_error
+    >>> net = Layered.from_sequential(nn.Sequential(nn.Linear(3, 3), nn.Tanh(), nn.Linear(3, 1)))
+    >>> x, y = torch.randn(5, 3), torch.randn(5, 1)
+    >>> [f"{layer.cosine:.3f}" for layer in alignment(DualPropagation(beta=0.1), net, squared_error, x, y)]
+    ['1.000', '1.000']
+    """
+    estimate = rule.estimate(net, loss, x, y)
+    exact = (reference or Backprop()).estimate(net, loss, x, y, keep_states=False).grads
+    found = []
+    for k, stage in enumerate(net.stages):
+        parameters = stage.parameters()
+        if parameters:
+            ours, theirs = _flat(estimate.grads, parameters), _flat(exact, parameters)
+            sizes = ours.norm(), theirs.norm()
+            found.append(
+                LayerAlignment(
+                    stage.name,
+                    float(ours @ theirs / (sizes[0] * sizes[1])),
+                    float(sizes[0] / sizes[1]),
+                    _straddling(estimate, k),
+                )
+            )
+    return found
+
+
+def residual(rule: AbstractRule, net: Layered, loss: Loss, x: Tensor, y: Tensor) -> float | None:
+    """Return how far the states that a rule reaches are from settled; None for a rule without states.
+
+    That is the largest change, relative to the layer's own size, that following the schedule once more makes to the mean
+    or the error of a layer.
+    """
+    states = rule.estimate(net, loss, x, y).states
+    if states is None:
+        return None
+    again = rule.estimate(net, loss, x, y, states=states).states or []
+    pairs = [(before.mean(), after.mean()) for before, after in zip(states, again, strict=True)]
+    errors = [(before.error(), after.error()) for before, after in zip(states, again, strict=True)]
+    pairs += [(old, new) for old, new in errors if old is not None and new is not None]
+    tiny = torch.finfo(x.dtype).tiny
+    return max(float((new - old).norm() / new.norm().clamp(min=tiny)) for old, new in pairs)
+
+
+def _flat(grads: Gradients, parameters: Sequence[nn.Parameter]) -> Tensor:
+    return torch.cat([grads[p].flatten().double() for p in parameters])
+
+
+def _straddling(estimate: Estimate, k: int) -> float | None:
+    state = estimate.states[k] if estimate.states else None
+    return float(state.straddling()) if isinstance(state, Dyad) else None

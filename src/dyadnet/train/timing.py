@@ -1,0 +1,40 @@
+"""Costs in ratios: actions timed in turn in one process, so that a busy machine disturbs all of them alike."""
+
+import time
+from collections.abc import Callable, Mapping
+from statistics import median
+
+import torch
+
+
+def interleaved(
+    actions: Mapping[str, Callable[[], object]], rounds: int, device: torch.device | None = None, warmup: int = 2
+) -> dict[str, list[float]]:
+    """Run every action once a round and return its times in seconds, a list of `rounds`.
+
+    The order of the actions turns around every round, so that none always follows the same one.
+
+    >>> times = interleaved({"nothing": lambda: None, "sum": lambda: sum(range(100_000))}, rounds=5)
+    >>> median(times["nothing"]) < median(times["sum"])
+    True
+    """
+    times: dict[str, list[float]] = {name: [] for name in actions}
+    for turn in range(warmup + rounds):
+        for name in list(actions)[:: 1 if turn % 2 else -1]:
+            _synchronise(device)
+            start = time.perf_counter()
+            actions[name]()
+            _synchronise(device)
+            if turn >= warmup:
+                times[name].append(time.perf_counter() - start)
+    return times
+
+
+def ratio(times: list[float], reference: list[float]) -> float:
+    """Return the median over rounds of the paired ratios."""
+    return median(ours / theirs for ours, theirs in zip(times, reference, strict=True))
+
+
+def _synchronise(device: torch.device | None) -> None:
+    if device is not None and device.type == "cuda":
+        torch.cuda.synchronize(device)

@@ -1,0 +1,37 @@
+"""Records of training runs to aggregate and draw, every value chosen by hand."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+MakeRecord = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def make_record() -> MakeRecord:
+    """A complete record of a three-layer network after two epochs; keyword arguments replace its values."""
+
+    def make(rule: str = "backprop", seed: int = 0, **changes: Any) -> dict[str, Any]:
+        record = {
+            "rule": rule,
+            "dataset": "digits",
+            "network": "mlp 64-32-32-10",
+            "seed": seed,
+            "epochs": 2,
+            "test_accuracy": 0.975,
+            "train_loss": 0.02,
+            "step_ms": 0.5,
+            "step_ratio_to_backprop": 1.25,
+            "alignment": [0.75, 0.5, 1.0],
+            "norm_ratio": [0.9, 1.1, 1.0],
+            "straddling": [0.25, 0.5],
+            "relaxation": {"iterations": 4, "residual": 1e-6, "converged": True},
+            "history": [
+                {"epoch": 1, "train_loss": 1.0, "test_accuracy": 0.5, "alignment": [1.0, 1.0, 1.0]},
+                {"epoch": 2, "train_loss": 0.02, "test_accuracy": 0.975, "alignment": [0.75, 0.5, 1.0]},
+            ],
+        }
+        return record | changes
+
+    return make
