@@ -17,7 +17,7 @@ RUNS = Path("runs/experiments")
 
 
 def run(name: str, comparison: Comparison) -> None:
-    """Run `comparison` in `runs/experiments/NAME`, going on where an earlier call stopped; store `results/NAME.json`."""
+    """Run `comparison` in `runs/experiments/NAME`, from where an earlier call stopped; store `results/NAME.json`."""
     path, console = RUNS / name, Console()
     dataset = load_dataset(comparison.settings)
     if not (path / folder.CONFIG).exists():

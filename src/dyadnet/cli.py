@@ -53,6 +53,7 @@ class Train:
     """A TOML file of options; those on the command line win."""
 
     def __call__(self, console: Console) -> None:
+        """Run it."""
         request = Request(self.rule, self.seed, self.settings)
         names.rule(self.rule)
         dataset = load_dataset(self.settings)
@@ -80,6 +81,7 @@ class Compare:
     """A TOML file of options; those on the command line win."""
 
     def __call__(self, console: Console) -> None:
+        """Run them all."""
         comparison = Comparison(self.rules, self.seeds, self.settings)
         dataset = load_dataset(self.settings)
         folder.create(self.out, comparison.config(), overwrite=self.overwrite)
@@ -99,6 +101,7 @@ class Resume:
     """Start from this checkpoint of the folder instead of the latest."""
 
     def __call__(self, console: Console) -> None:
+        """Go on from the latest checkpoint."""
         if folder.read_config(self.run)["command"] == "compare":
             comparison = read_comparison(self.run)
             if (self.run / folder.COMPARISON).exists():
@@ -126,6 +129,7 @@ class Evaluate:
     """Where the data lies, if not where the run read it."""
 
     def __call__(self, console: Console) -> None:
+        """Print accuracy and loss."""
         request = read_request(self.run)
         settings = dataclasses.replace(request.settings, data_root=self.data_root or request.settings.data_root)
         training = restored(request, self.run, load_dataset(settings), self.checkpoint)
@@ -151,6 +155,7 @@ class Data:
     """Where the data already lies; without it, $DYADNET_DATA or a download into the user's cache."""
 
     def __call__(self, console: Console) -> None:
+        """Print the facts."""
         found = data.load(self.dataset, Path(self.data_root) if self.data_root else None)
         rows = Table(title=found.name, title_justify="left")
         for heading in ("split", "samples", "shape", "per class"):
@@ -174,6 +179,7 @@ class Info:
     """
 
     def __call__(self, console: Console) -> None:
+        """Print them."""
         for rule in names.RULES:
             settings = ", ".join(names.rule_settings(rule))
             console.print(f"[bold]{rule}[/]" + (f"  {settings}" if settings else ""), highlight=False)
@@ -217,7 +223,7 @@ def _conclude(out: Path, title: str, records: list[Record], settings: Settings, 
     console.print(f"report: {page}", highlight=False, soft_wrap=True)
 
 
-def _parse(arguments: Sequence[str]) -> Any:  # noqa: ANN401
+def _parse(arguments: Sequence[str]) -> Any:
     """Read the command line; tyro's complaint becomes one line."""
     complaint = io.StringIO()
     try:

@@ -1,12 +1,12 @@
 """Losses: one value a sample, with the gradient and the proximal step that nudge an output layer.
 
-A loss maps `(output, y)` to `(batch,)`; rules take the mean, so that the nudging strength `beta` means the same at every
-batch size. Nudging an output `a` with strength `c` moves it to one of
+A loss maps `(output, y)` to `(batch,)`; rules take the mean, so that the nudging strength `beta` means the same at
+every batch size. Nudging an output `a` with strength `c` moves it to one of
 
     a - c grad l(a)                                  linearised
     argmin_s  c l(s) + 1/2 |s - a|^2                 proximal (a maximiser of the second term for c < 0)
 
-The proximal step is the exact minimiser (maximiser) of an output layer whose energy is `1/2 |s - a|^2` (thesis eq. 4.3).
+The proximal step is the exact minimiser (maximiser) of an output layer of energy `1/2 |s - a|^2` (thesis eq. 4.3).
 """
 
 import abc

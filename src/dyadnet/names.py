@@ -121,7 +121,7 @@ def _schedule_from(settings: dict[str, Any], *, accepted: bool, of: str) -> dict
     return rest | {"schedule": _made(_pick(SCHEDULES, name, "schedule"), of, passes)}
 
 
-def _value(key: str, value: Any, kind: Any) -> Any:  # noqa: ANN401
+def _value(key: str, value: Any, kind: Any) -> Any:
     """Read a setting as its field's type."""
     if not isinstance(value, str):
         return value
@@ -145,13 +145,13 @@ def _literal(value: str) -> bool | float | str:
         return value
 
 
-def _pick(known: dict[str, Any], name: str, kind: str) -> Any:  # noqa: ANN401
+def _pick(known: dict[str, Any], name: str, kind: str) -> Any:
     if name not in known:
         raise RequestError(f"there is no {kind} {name!r}; there are {_list(sorted(known))}")
     return known[name]
 
 
-def _made(make: Callable[..., Any], name: str, settings: dict[str, Any], *args: Any, **fixed: Any) -> Any:  # noqa: ANN401
+def _made(make: Callable[..., Any], name: str, settings: dict[str, Any], *args: Any, **fixed: Any) -> Any:
     """Make an object, its own complaint turned into a request error."""
     try:
         return make(*args, **settings, **fixed)

@@ -70,8 +70,8 @@ def alignment(
 def residual(rule: AbstractRule, net: Layered, loss: Loss, x: Tensor, y: Tensor) -> float | None:
     """Return how far the states that a rule reaches are from settled; None for a rule without states.
 
-    That is the largest change, relative to the layer's own size, that following the schedule once more makes to the mean
-    or the error of a layer.
+    That is the largest change, relative to the layer's own size, that following the schedule once more makes to the
+    mean or the error of a layer.
     """
     states = rule.estimate(net, loss, x, y).states
     if states is None:

@@ -1,7 +1,7 @@
 """Layered networks: a chain of stages `s_k = f_k(map_k(s_{k-1}))`, made from a user's `nn.Sequential`.
 
-The connectivity of a layered network is `W_lam = theta - theta^T + 2 lam theta^T` (thesis, end of section 4.2): skew for
-`lam = 0`, feedforward for 1/2, symmetric for 1.
+The connectivity of a layered network is `W_lam = theta - theta^T + 2 lam theta^T` (thesis, end of section 4.2): skew
+for `lam = 0`, feedforward for 1/2, symmetric for 1.
 """
 
 from collections.abc import Iterator
@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from dyadnet.activation import IDENTITY, Activation, recognise
 from dyadnet.network.linearise import AbstractLinearisation, Point, linearise
 
-_BATCH_STATISTICS = (nn.modules.batchnorm._BatchNorm,)  # noqa: SLF001
-_RANDOM = (nn.modules.dropout._DropoutNd,)  # noqa: SLF001
+_BATCH_STATISTICS = (nn.modules.batchnorm._BatchNorm,)
+_RANDOM = (nn.modules.dropout._DropoutNd,)
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +62,7 @@ class Layered(nn.Module):
         super().__init__()
         if lam != 0.5:
             raise NotImplementedError(
-                f"lam={lam:g} makes a recurrent (Hopfield-like) network, which this version cannot relax yet: use lam=0.5"
+                f"lam={lam:g} makes a recurrent (Hopfield-like) network, which cannot be relaxed yet: use lam=0.5"
             )
         for name, module in modules.items():
             self.add_module(name, module)
@@ -126,8 +126,8 @@ def _stages(model: nn.Sequential) -> list[Stage]:
             maps = []
         elif type(module).__module__ == "torch.nn.modules.activation":
             raise TypeError(
-                f"{name} {type(module).__name__} is not an activation that a stage can have; known are ReLU, LeakyReLU, "
-                "Hardtanh, Tanh, Sigmoid, UnitSigmoid, SiLU, GELU and Identity"
+                f"{name} {type(module).__name__} is not an activation that a stage can have; known are ReLU, "
+                "LeakyReLU, Hardtanh, Tanh, Sigmoid, UnitSigmoid, SiLU, GELU and Identity"
             )
         else:
             maps.append((name, module))

@@ -12,13 +12,14 @@ a normalisation or a whole block inside a map uses its own derivative.
 import abc
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import final
+from typing import Any, final
 
 import torch
 from torch import Tensor, nn
 from torch.nn.grad import conv2d_input, conv2d_weight
 
-Gradients = dict[nn.Parameter, Tensor]
+Gradients = dict[Tensor, Tensor]
+"""A gradient for every parameter, which is found by identity."""
 Point = Callable[[], Tensor]
 """Gives a lower state when called: an activity is cheaper to compute twice than to keep."""
 
@@ -41,6 +42,13 @@ class AbstractLinearisation(abc.ABC):
             down: whether the gradient in the lower state is wanted (else None).
             learn: whether the gradients in the trainable parameters are wanted (else none).
         """
+
+    @final
+    def feedback(self, delta: Tensor) -> Tensor:
+        """Return `J^T delta`, the gradient in the lower state alone."""
+        below, _ = self.pull(delta, learn=False)
+        assert below is not None
+        return below
 
 
 @final
@@ -73,7 +81,7 @@ class _Conv2d(AbstractLinearisation):
 
     def pull(self, delta: Tensor, *, down: bool = True, learn: bool = True) -> tuple[Tensor | None, Gradients]:
         conv, grads = self.module, Gradients()
-        geometry = (conv.stride, conv.padding, conv.dilation, conv.groups)
+        geometry: Any = (conv.stride, conv.padding, conv.dilation, conv.groups)
         if learn and conv.weight.requires_grad:
             grads[conv.weight] = conv2d_weight(self.point(), conv.weight.shape, delta, *geometry)
         if learn and conv.bias is not None and conv.bias.requires_grad:
@@ -160,9 +168,8 @@ def linearise(module: nn.Module, point: Point) -> AbstractLinearisation:
     with torch.no_grad():
         if type(module) is nn.Linear and _plain(module, state):
             return _Linear(module, point, module(state))
-        if type(module) is nn.Conv2d and _plain(module, state) and module.padding_mode == "zeros":
-            if not isinstance(module.padding, str):
-                return _Conv2d(module, point, state.shape, module(state))
+        if type(module) is nn.Conv2d and _plain(module, state) and _zero_padded(module):
+            return _Conv2d(module, point, state.shape, module(state))
         if type(module) is nn.MaxPool2d and _plain(module, state) and not module.return_indices:
             value, switches = nn.functional.max_pool2d(
                 state,
@@ -182,8 +189,12 @@ def linearise(module: nn.Module, point: Point) -> AbstractLinearisation:
 
 def _plain(module: nn.Module, state: Tensor) -> bool:
     """Whether nothing (a hook, autocast) can change what the module computes."""
-    hooks = module._forward_hooks or module._forward_pre_hooks  # noqa: SLF001
+    hooks = module._forward_hooks or module._forward_pre_hooks
     return not hooks and not torch.is_autocast_enabled(state.device.type)
+
+
+def _zero_padded(conv: nn.Conv2d) -> bool:
+    return conv.padding_mode == "zeros" and not isinstance(conv.padding, str)
 
 
 def _chain(modules: nn.Sequential, point: Point) -> AbstractLinearisation:

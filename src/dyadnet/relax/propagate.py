@@ -1,6 +1,7 @@
 """Message passing in a chain: means travel up through the maps, errors travel down through their transposes.
 
-A rule says what a layer does with the messages that reach it (its neuron), a schedule says when. A visit of layer k reads
+A rule says what a layer does with the messages that reach it (its neuron), a schedule says when. A visit of layer k
+reads
 
     drive     a_k = map_k(mean_{k-1})
     feedback  b_k = J_{k+1}^T error_{k+1}          J_{k+1}: the derivative of map_{k+1} where its mean last travelled up
@@ -108,7 +109,7 @@ class _Chain:
         if k in self.arrived:
             return self.arrived[k]
         error = self.states[k + 1].error() if k + 1 in self.states else None
-        return None if error is None else self.stage(k + 1, renew=False).pull(error, learn=False)[0]
+        return None if error is None else self.stage(k + 1, renew=False).feedback(error)
 
     def finish(self, k: int, *, keep: bool) -> None:
         """Layer k will not change again: send its error down, let its stage learn, free what nothing reads any more."""

@@ -34,8 +34,7 @@ def spectral_norms(
         v = torch.randn(state.shape, generator=generator).to(state)
         for _ in range(iterations):
             v = v / _norm(v).clamp(min=torch.finfo(v.dtype).tiny)
-            _, pushed = torch.func.jvp(stage.map, (state,), (v,))
-            v, _ = at.pull(pushed, learn=False)
+            v = at.feedback(torch.func.jvp(stage.map, (state,), (v,))[1])
         norms.append(_norm(v).sqrt())
         state = stage.activation.f(at.value)
     return norms

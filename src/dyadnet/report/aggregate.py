@@ -46,7 +46,7 @@ def spread(values: Iterable[Measured]) -> Spread | None:
     if not measured.size:
         return None
     with np.errstate(invalid="ignore"):  # an infinite loss has no finite spread: nan says so
-        std = float(measured.std(ddof=0)) if measured.size > 1 else None
+        std = float(measured.std(ddof=1)) if measured.size > 1 else None
     return Spread(float(measured.mean()), std)
 
 

@@ -10,12 +10,12 @@ With `mean_k = alpha s_k^+ + (1 - alpha) s_k^-` and `Delta_k = s_k^+ - s_k^-`, l
     original     w_plus = alpha,      w_minus = 1 - alpha    (paper C, saddle point of thesis eq. 4.3 / 4.7)
     stabilised   original, with  s <- f( (a +- w J^T Delta + L f^{-1}(s)) / (1 + L) )    (paper D, appendix D)
 
-The weights learn from  -(1/beta) Delta_k mean_{k-1}^T,  the mean taken where it last travelled up. To first order in the
-difference, the mean of the transposed form does not depend on the error for any alpha; that of the original form only for
-alpha = 1/2. At alpha 0 and 1 the transposed mean is exactly the free activity: one sweep is the fixed point.
+The weights learn from  -(1/beta) Delta_k mean_{k-1}^T,  the mean taken where it last travelled up. To first order in
+the difference, the mean of the transposed form does not depend on the error for any alpha; that of the original form
+only for alpha = 1/2. At alpha 0 and 1 the transposed mean is exactly the free activity: one sweep is the fixed point.
 
-In the code, the feedback `b_k` is in units of the gradient: `J^T Delta = -scale b` with `scale = beta * batch`, so that the
-output layer is a layer like the others whose feedback is the gradient of the mean loss.
+In the code, the feedback `b_k` is in units of the gradient: `J^T Delta = -scale b` with `scale = beta * batch`, so that
+the output layer is a layer like the others whose feedback is the gradient of the mean loss.
 """
 
 from dataclasses import dataclass, field
@@ -115,9 +115,9 @@ class DualPropagation(AbstractRule):
         beta: nudging strength a sample, positive; measured against the pre-activations of the output layer.
         alpha: asymmetry in [0, 1].
         variant: `transposed` (the default), `original` or `stabilised`, as at the head of this file.
-        output: where the loss gradient that nudges the output is taken: at the drive `a_L` (`linear`), at each of the two
-            states (`sprovr`, the saddle-point relaxation: the proximal step), or at their mean (`arovr`, the adversarial
-            relaxation).
+        output: where the loss gradient that nudges the output is taken: at the drive `a_L` (`linear`), at each of the
+            two states (`sprovr`, the saddle-point relaxation: the proximal step), or at their mean (`arovr`, the
+            adversarial relaxation).
         schedule: the order of updates; one forward and one backward sweep by default.
 
     Raises:
@@ -132,8 +132,8 @@ class DualPropagation(AbstractRule):
     >>> step.states[0].plus(), step.states[0].minus(), step.grads[weight]     # 6 -+ (0.5/2) (6 - 5)
     (tensor([[5.7500]]), tensor([[6.2500]]), tensor([[3.]]))
 
-    Not for recurrent networks (`lam` other than 1/2): that is dyadic learning. With `original` and `alpha` other than 1/2,
-    or several sweeps and large weights, the fixed point may not attract (thesis section 5.4).
+    Not for recurrent networks (`lam` other than 1/2): that is dyadic learning. With `original` and `alpha` other than
+    1/2, or several sweeps and large weights, the fixed point may not attract (thesis section 5.4).
     """
 
     beta: float = 0.1

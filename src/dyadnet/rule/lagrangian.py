@@ -6,8 +6,8 @@
     dL/ds_k = 0         =>   lambda_k = J_{k+1}^T (f'_{k+1}(a_{k+1}) * lambda_{k+1})     (3.6)
     -dL/dtheta_k        =    the gradient of  sum(map_k(s_{k-1}) * (f'_k(a_k) * lambda_k))  in theta_k   (3.7)
 
-with `lambda_L = -l'(s_L)`. Below, `lambda` has the opposite sign, so that it is the gradient of the loss in `s_k`. The error
-`f'_k * lambda_k` that a layer sends down is the `delta_k` of eq. 3.3. (Eq. 3.6 as printed has `f'_l` outside the
+with `lambda_L = -l'(s_L)`. Below, `lambda` has the opposite sign, so that it is the gradient of the loss in `s_k`. The
+error `f'_k * lambda_k` that a layer sends down is the `delta_k` of eq. 3.3. (Eq. 3.6 as printed has `f'_l` outside the
 transpose: that is the recursion of `delta`; the stationary point of L is the one above, and a test holds it.)
 """
 
@@ -52,8 +52,8 @@ class Multiplied(AbstractState):
 class Lagrangian(AbstractRule):
     """The exact gradient again, by block updates of states and multipliers in the order of `schedule`.
 
-    Every layer needs to be visited once upwards and once downwards, in any interleaving: a random order reaches the same
-    gradient, it only takes longer.
+    Every layer needs to be visited once upwards and once downwards, in any interleaving: a random order reaches the
+    same gradient, it only takes longer.
 
     Args:
         schedule: the order of updates; one forward and one backward sweep is backpropagation.

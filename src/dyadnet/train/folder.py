@@ -52,7 +52,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def read_json(path: Path) -> Any:  # noqa: ANN401
+def read_json(path: Path) -> Any:
     """Read a JSON file.
 
     Raises:
@@ -64,7 +64,7 @@ def read_json(path: Path) -> Any:  # noqa: ANN401
         raise RequestError(f"{path} is not valid JSON: {error}") from error
 
 
-def write_json(path: Path, value: Any) -> None:  # noqa: ANN401
+def write_json(path: Path, value: Any) -> None:
     """Write JSON aside, then rename it into place."""
     aside = path.with_name(path.name + ".tmp")
     aside.write_text(json.dumps(value, indent=2) + "\n")

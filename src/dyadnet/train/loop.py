@@ -1,4 +1,4 @@
-"""Training: a network, a rule and an optimiser over epochs, so that a resumed run gives the numbers of an unbroken one."""
+"""Training: a network, a rule and an optimiser over epochs, so that a resumed run equals an unbroken one."""
 
 import math
 import time
@@ -171,7 +171,7 @@ def train_epoch(training: Training, tick: Tick = lambda step, steps, loss: None)
     return metrics
 
 
-def _step(training: Training, x: torch.Tensor, y: torch.Tensor, states: Any) -> Any:  # noqa: ANN401
+def _step(training: Training, x: torch.Tensor, y: torch.Tensor, states: Any) -> Any:
     """One update of the weights."""
     settings = training.settings
     states = states if states is not None and len(states[-1].mean()) == len(x) else None

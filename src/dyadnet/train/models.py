@@ -1,6 +1,7 @@
 """The networks that the command line can name, as plain `nn.Sequential`s."""
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from math import prod
 from typing import Literal
 
@@ -35,7 +36,7 @@ def mlp(
     """
     widths = [prod(shape), *hidden]
     layers: list[nn.Module] = [nn.Flatten()]
-    for below, width in zip(widths, widths[1:], strict=False):
+    for below, width in pairwise(widths):
         layers += [nn.Linear(below, width), ACTIVATIONS[activation]()]
     return nn.Sequential(*layers, nn.Linear(widths[-1], classes))
 
