@@ -60,6 +60,7 @@ class _Linear(AbstractLinearisation):
     point: Point
     value: Tensor
 
+    @torch.no_grad()
     def pull(self, delta: Tensor, *, down: bool = True, learn: bool = True) -> tuple[Tensor | None, Gradients]:
         grads: Gradients = {}
         if learn and self.module.weight.requires_grad:
@@ -79,6 +80,7 @@ class _Conv2d(AbstractLinearisation):
     shape: torch.Size
     value: Tensor
 
+    @torch.no_grad()
     def pull(self, delta: Tensor, *, down: bool = True, learn: bool = True) -> tuple[Tensor | None, Gradients]:
         conv, grads = self.module, Gradients()
         geometry: Any = (conv.stride, conv.padding, conv.dilation, conv.groups)

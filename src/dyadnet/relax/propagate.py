@@ -163,9 +163,8 @@ def propagate(
         for k in sorted(group, reverse=True):
             if last[k] == i:
                 chain.finish(k, keep=keep_states)
-    for stage in net.stages:
-        for parameter in stage.parameters():
-            chain.grads.setdefault(parameter, torch.zeros_like(parameter))
+    silent = [p for stage in net.stages for p in stage.parameters() if p not in chain.grads]
+    chain.grads |= {parameter: torch.zeros_like(parameter) for parameter in silent}
     reached = [chain.state(k) for k in range(1, chain.depth + 1)] if keep_states else None
     return Propagated(chain.drive(chain.depth) if output is None else output, chain.grads, reached)
 

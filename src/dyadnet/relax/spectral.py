@@ -4,6 +4,7 @@ from functools import partial
 
 import torch
 from torch import Tensor
+from torch.autograd.functional import jvp
 
 from dyadnet.network.layered import Layered
 
@@ -34,7 +35,7 @@ def spectral_norms(
         v = torch.randn(state.shape, generator=generator).to(state)
         for _ in range(iterations):
             v = v / _norm(v).clamp(min=torch.finfo(v.dtype).tiny)
-            v = at.feedback(torch.func.jvp(stage.map, (state,), (v,))[1])
+            v = at.feedback(jvp(stage.map, state, v)[1])
         norms.append(_norm(v).sqrt())
         state = stage.activation.f(at.value)
     return norms
