@@ -14,7 +14,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
+
+Outputs = Float[Tensor, "batch *output"]
 
 
 class AbstractLoss(abc.ABC):
@@ -27,15 +30,15 @@ class AbstractLoss(abc.ABC):
     curvature: float
 
     @abc.abstractmethod
-    def __call__(self, output: Tensor, y: Tensor) -> Tensor:
+    def __call__(self, output: Outputs, y: Tensor) -> Float[Tensor, "batch"]:
         """Return the loss of every sample, `(batch,)`."""
 
     @abc.abstractmethod
-    def gradient(self, output: Tensor, y: Tensor) -> Tensor:
+    def gradient(self, output: Outputs, y: Tensor) -> Outputs:
         """Return `grad l` of every sample with respect to its output, of the output's shape."""
 
     @abc.abstractmethod
-    def proximal(self, a: Tensor, y: Tensor, strength: float) -> Tensor:
+    def proximal(self, a: Outputs, y: Tensor, strength: float) -> Outputs:
         """Return the stationary point of `strength l(s, y) + 1/2 |s - a|^2`.
 
         Raises:
@@ -66,15 +69,15 @@ class SquaredError(AbstractLoss):
 
     curvature = 1.0
 
-    def __call__(self, output: Tensor, y: Tensor) -> Tensor:
+    def __call__(self, output: Outputs, y: Tensor) -> Float[Tensor, "batch"]:
         """Return `1/2 |output - y|^2`, `(batch,)`."""
         return self.gradient(output, y).square().flatten(1).sum(1) / 2
 
-    def gradient(self, output: Tensor, y: Tensor) -> Tensor:
+    def gradient(self, output: Outputs, y: Tensor) -> Outputs:
         """Return `output - y`."""
         return output - one_hot(y, output)
 
-    def proximal(self, a: Tensor, y: Tensor, strength: float) -> Tensor:
+    def proximal(self, a: Outputs, y: Tensor, strength: float) -> Outputs:
         """Return `(a + strength y) / (1 + strength)`."""
         _check_strength("squared error", strength, self.curvature)
         return (a + strength * one_hot(y, a)) / (1 + strength)
@@ -92,15 +95,15 @@ class CrossEntropy(AbstractLoss):
 
     curvature = 0.5  # of diag(p) - p p^T over the simplex
 
-    def __call__(self, output: Tensor, y: Tensor) -> Tensor:
+    def __call__(self, output: Outputs, y: Tensor) -> Float[Tensor, "batch"]:
         """Return the cross-entropy of every sample, `(batch,)`."""
         return -(one_hot(y, output) * output.log_softmax(1)).sum(1)
 
-    def gradient(self, output: Tensor, y: Tensor) -> Tensor:
+    def gradient(self, output: Outputs, y: Tensor) -> Outputs:
         """Return `softmax(output) - y`."""
         return output.softmax(1).sub_(one_hot(y, output))
 
-    def proximal(self, a: Tensor, y: Tensor, strength: float) -> Tensor:
+    def proximal(self, a: Outputs, y: Tensor, strength: float) -> Outputs:
         """Solve `s + strength grad l(s) = a` by Newton's method, to machine precision."""
         _check_strength("cross-entropy", strength, self.curvature)
         s, before = a, None
@@ -131,17 +134,17 @@ class CustomLoss(AbstractLoss):
 
     function: Callable[[Tensor, Tensor], Tensor]
 
-    def __call__(self, output: Tensor, y: Tensor) -> Tensor:
+    def __call__(self, output: Outputs, y: Tensor) -> Float[Tensor, "batch"]:
         """Return `function(output, y)`, `(batch,)`."""
         return self.function(output, y)
 
-    def gradient(self, output: Tensor, y: Tensor) -> Tensor:
+    def gradient(self, output: Outputs, y: Tensor) -> Outputs:
         """Return the gradient with respect to `output`."""
         with torch.enable_grad():
             leaf = output.detach().requires_grad_()
             return torch.autograd.grad(self.function(leaf, y).sum(), leaf)[0]
 
-    def proximal(self, a: Tensor, y: Tensor, strength: float) -> Tensor:
+    def proximal(self, a: Outputs, y: Tensor, strength: float) -> Outputs:
         """Refuse: the library cannot know the step of a function that it has not seen."""
         raise ValueError("a loss of one's own has no proximal step: use the linearised nudge, output='linear'")
 
@@ -157,7 +160,7 @@ def as_loss(loss: Loss) -> AbstractLoss:
     return loss if isinstance(loss, AbstractLoss) else CustomLoss(loss)
 
 
-def one_hot(y: Tensor, output: Tensor) -> Tensor:
+def one_hot(y: Tensor, output: Outputs) -> Outputs:
     """Return targets of the output's shape and dtype: real `y` as they are, integer classes `(batch,)` as one-hot rows.
 
     >>> one_hot(torch.tensor([1]), torch.zeros(1, 3))

@@ -15,9 +15,12 @@ from dataclasses import dataclass
 from typing import Any, final
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.grad import conv2d_input, conv2d_weight
 
+Below = Float[Tensor, "batch *below"]
+Above = Float[Tensor, "batch *above"]
 Gradients = dict[Tensor, Tensor]
 """A gradient for every parameter, which is found by identity."""
 Point = Callable[[], Tensor]
@@ -34,7 +37,7 @@ class AbstractLinearisation(abc.ABC):
     value: Tensor
 
     @abc.abstractmethod
-    def pull(self, delta: Tensor, *, down: bool = True, learn: bool = True) -> tuple[Tensor | None, Gradients]:
+    def pull(self, delta: Above, *, down: bool = True, learn: bool = True) -> tuple[Below | None, Gradients]:
         """Return the gradients of `sum(value * delta)`.
 
         Args:
@@ -43,8 +46,12 @@ class AbstractLinearisation(abc.ABC):
             learn: whether the gradients in the trainable parameters are wanted (else none).
         """
 
+    @abc.abstractmethod
+    def push(self, direction: Below) -> Above:
+        """Return `J direction`: how the value changes with the lower state."""
+
     @final
-    def feedback(self, delta: Tensor) -> Tensor:
+    def feedback(self, delta: Above) -> Below:
         """Return `J^T delta`, the gradient in the lower state alone."""
         below, _ = self.pull(delta, learn=False)
         assert below is not None
@@ -61,13 +68,17 @@ class _Linear(AbstractLinearisation):
     value: Tensor
 
     @torch.no_grad()
-    def pull(self, delta: Tensor, *, down: bool = True, learn: bool = True) -> tuple[Tensor | None, Gradients]:
+    def pull(self, delta: Above, *, down: bool = True, learn: bool = True) -> tuple[Below | None, Gradients]:
         grads: Gradients = {}
         if learn and self.module.weight.requires_grad:
             grads[self.module.weight] = delta.flatten(0, -2).T @ self.point().flatten(0, -2)
         if learn and self.module.bias is not None and self.module.bias.requires_grad:
             grads[self.module.bias] = delta.flatten(0, -2).sum(0)
         return delta @ self.module.weight if down else None, grads
+
+    @torch.no_grad()
+    def push(self, direction: Below) -> Above:
+        return nn.functional.linear(direction, self.module.weight)
 
 
 @final
@@ -81,14 +92,20 @@ class _Conv2d(AbstractLinearisation):
     value: Tensor
 
     @torch.no_grad()
-    def pull(self, delta: Tensor, *, down: bool = True, learn: bool = True) -> tuple[Tensor | None, Gradients]:
-        conv, grads = self.module, Gradients()
-        geometry: Any = (conv.stride, conv.padding, conv.dilation, conv.groups)
+    def pull(self, delta: Above, *, down: bool = True, learn: bool = True) -> tuple[Below | None, Gradients]:
+        conv, grads, geometry = self.module, Gradients(), self._geometry()
         if learn and conv.weight.requires_grad:
             grads[conv.weight] = conv2d_weight(self.point(), conv.weight.shape, delta, *geometry)
         if learn and conv.bias is not None and conv.bias.requires_grad:
             grads[conv.bias] = delta.sum((0, 2, 3))
         return conv2d_input(self.shape, conv.weight, delta, *geometry) if down else None, grads
+
+    @torch.no_grad()
+    def push(self, direction: Below) -> Above:
+        return nn.functional.conv2d(direction, self.module.weight, None, *self._geometry())
+
+    def _geometry(self) -> Any:
+        return self.module.stride, self.module.padding, self.module.dilation, self.module.groups
 
 
 @final
@@ -100,9 +117,12 @@ class _MaxPool2d(AbstractLinearisation):
     shape: torch.Size
     value: Tensor
 
-    def pull(self, delta: Tensor, *, down: bool = True, learn: bool = True) -> tuple[Tensor | None, Gradients]:
+    def pull(self, delta: Above, *, down: bool = True, learn: bool = True) -> tuple[Below | None, Gradients]:
         planes = delta.new_zeros(self.shape).flatten(2)
         return planes.scatter_add_(2, self.switches.flatten(2), delta.flatten(2)).view(self.shape) if down else None, {}
+
+    def push(self, direction: Below) -> Above:
+        return direction.flatten(2).gather(2, self.switches.flatten(2)).view(self.value.shape)
 
 
 @final
@@ -115,7 +135,7 @@ class _Graph(AbstractLinearisation):
     output: Tensor
     value: Tensor
 
-    def pull(self, delta: Tensor, *, down: bool = True, learn: bool = True) -> tuple[Tensor | None, Gradients]:
+    def pull(self, delta: Above, *, down: bool = True, learn: bool = True) -> tuple[Below | None, Gradients]:
         wanted = [p for p in self.module.parameters() if p.requires_grad] if learn else []
         inputs = [self.leaf, *wanted] if down else wanted
         if not inputs:
@@ -124,6 +144,15 @@ class _Graph(AbstractLinearisation):
             self.output, inputs, delta.to(self.output.dtype), retain_graph=True, materialize_grads=True
         )
         return pulled[0] if down else None, dict(zip(wanted, pulled[-len(wanted) :] if wanted else (), strict=True))
+
+    def push(self, direction: Below) -> Above:
+        # The pull-back is linear in delta: its own transpose, taken anywhere, is the push-forward.
+        with torch.enable_grad():
+            delta = torch.zeros_like(self.output, requires_grad=True)
+            pulled = torch.autograd.grad(self.output, self.leaf, delta, create_graph=True, materialize_grads=True)[0]
+        if not pulled.requires_grad:
+            return torch.zeros_like(self.value)
+        return torch.autograd.grad(pulled, delta, direction.to(pulled.dtype), retain_graph=True)[0].to(self.value.dtype)
 
 
 @final
@@ -135,7 +164,7 @@ class _Chain(AbstractLinearisation):
     learns: Sequence[bool]
     value: Tensor
 
-    def pull(self, delta: Tensor, *, down: bool = True, learn: bool = True) -> tuple[Tensor | None, Gradients]:
+    def pull(self, delta: Above, *, down: bool = True, learn: bool = True) -> tuple[Below | None, Gradients]:
         grads: Gradients = {}
         below: Tensor | None = delta
         for i in range(len(self.links) - 1, -1, -1):
@@ -145,6 +174,11 @@ class _Chain(AbstractLinearisation):
             below, found = self.links[i].pull(below, down=needed, learn=learn)
             merge(grads, found)
         return below, grads
+
+    def push(self, direction: Below) -> Above:
+        for link in self.links:
+            direction = link.push(direction)
+        return direction
 
 
 def merge(grads: Gradients, more: Gradients) -> None:

@@ -4,7 +4,6 @@ from functools import partial
 
 import torch
 from torch import Tensor
-from torch.autograd.functional import jvp
 
 from dyadnet.network.layered import Layered
 
@@ -35,7 +34,7 @@ def spectral_norms(
         v = torch.randn(state.shape, generator=generator).to(state)
         for _ in range(iterations):
             v = v / _norm(v).clamp(min=torch.finfo(v.dtype).tiny)
-            v = at.feedback(jvp(stage.map, state, v)[1])
+            v = at.feedback(at.push(v))
         norms.append(_norm(v).sqrt())
         state = stage.activation.f(at.value)
     return norms
