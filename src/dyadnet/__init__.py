@@ -3,14 +3,26 @@
 from dyadnet.activation import UnitSigmoid
 from dyadnet.audit.alignment import LayerAlignment, alignment
 from dyadnet.loss import cross_entropy, squared_error
-from dyadnet.network.layered import Layered, Stage
+from dyadnet.network.dense import Dense
+from dyadnet.network.layered import Layered
+from dyadnet.network.stage import Stage
 from dyadnet.relax.schedule import BottomUp, OddEven, Parallel, RandomOrder, Sweeps
 from dyadnet.rule.backprop import Backprop
 from dyadnet.rule.base import AbstractRule, Estimate
+from dyadnet.rule.contrastive_hebbian import ContrastiveHebbian, CoupledLearning
 from dyadnet.rule.dual_propagation import DualPropagation
+from dyadnet.rule.dyadic import Dyadic
+from dyadnet.rule.equilibrium_propagation import EquilibriumPropagation
 from dyadnet.rule.lagrangian import Lagrangian
+from dyadnet.rule.recurrent_backprop import RecurrentBackprop
 
 __all__ = [
+    "RecurrentBackprop",
+    "EquilibriumPropagation",
+    "Dyadic",
+    "Dense",
+    "CoupledLearning",
+    "ContrastiveHebbian",
     "AbstractRule",
     "Backprop",
     "BottomUp",

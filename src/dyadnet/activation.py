@@ -27,6 +27,7 @@ class Activation:
         f: the function, of any shape; never changes its argument.
         f_: the same, free to overwrite its argument (for arithmetic on temporaries).
         inverse: `f^{-1} = grad G` on the open range, or None where `f` is not monotone.
+        potential: `G` itself, elementwise, or None where `f` is not monotone.
         lower, upper: the range of `f`.
         slope: the largest `|f'|`, the Lipschitz constant `L_f`.
         kinks: pre-activations at which `f'` jumps.
@@ -40,6 +41,7 @@ class Activation:
     f: Elementwise
     f_: Elementwise
     inverse: Elementwise | None
+    potential: Elementwise | None
     lower: float = -inf
     upper: float = inf
     slope: float = 1.0
@@ -51,7 +53,17 @@ class Activation:
         return self.inverse is not None
 
 
-IDENTITY = Activation("identity", _identity, _identity, _identity)
+def half_square(s: Tensor) -> Tensor:
+    """Return `s^2 / 2`, the potential of linear and clipped neurons."""
+    return s * s / 2
+
+
+def _entropy(s: Tensor) -> Tensor:
+    """`s ln s + (1 - s) ln(1 - s)`, the potential of the logistic function."""
+    return torch.xlogy(s, s) + torch.xlogy(1 - s, 1 - s)
+
+
+IDENTITY = Activation("identity", _identity, _identity, _identity, half_square)
 
 
 class UnitSigmoid(nn.Module):
@@ -80,6 +92,7 @@ def _leaky(slope: float) -> Activation:
         f=lambda a: nn.functional.leaky_relu(a, slope),
         f_=lambda a: nn.functional.leaky_relu_(a, slope),
         inverse=(lambda s: torch.where(s < 0, s / slope, s)) if slope > 0 else None,
+        potential=(lambda s: torch.where(s < 0, s / slope, s) * s / 2) if slope > 0 else None,
         slope=max(1.0, abs(slope)),
         kinks=(0.0,),
     )
@@ -92,6 +105,7 @@ def _clip(lower: float, upper: float) -> Activation:
         f=lambda a: a.clamp(lower, upper),
         f_=lambda a: a.clamp_(lower, upper),
         inverse=_identity,
+        potential=half_square,
         lower=lower,
         upper=upper,
         kinks=(lower, upper),
@@ -113,14 +127,22 @@ def recognise(module: nn.Module) -> Activation | None:
         case nn.Identity():
             return IDENTITY
         case nn.ReLU():
-            return Activation("relu", torch.relu, torch.relu_, inverse=_identity, lower=0.0, kinks=(0.0,))
+            return Activation(
+                "relu", torch.relu, torch.relu_, inverse=_identity, potential=half_square, lower=0.0, kinks=(0.0,)
+            )
         case nn.LeakyReLU():
             return _leaky(module.negative_slope)
         case nn.Hardtanh():
             return _clip(module.min_val, module.max_val)
         case nn.Tanh():
             return Activation(
-                "tanh", torch.tanh, torch.tanh_, inverse=lambda s: _inside(s, -1, 1).atanh(), lower=-1.0, upper=1.0
+                "tanh",
+                torch.tanh,
+                torch.tanh_,
+                inverse=lambda s: _inside(s, -1, 1).atanh(),
+                potential=lambda s: (torch.xlogy(1 + s, 1 + s) + torch.xlogy(1 - s, 1 - s)) / 2,
+                lower=-1.0,
+                upper=1.0,
             )
         case nn.Sigmoid():
             return Activation(
@@ -128,6 +150,7 @@ def recognise(module: nn.Module) -> Activation | None:
                 torch.sigmoid,
                 torch.sigmoid_,
                 inverse=lambda s: _inside(s, 0, 1).logit(),
+                potential=_entropy,
                 lower=0.0,
                 upper=1.0,
                 slope=0.25,
@@ -138,6 +161,7 @@ def recognise(module: nn.Module) -> Activation | None:
                 f=module.forward,
                 f_=lambda a: a.mul_(4).sigmoid_(),
                 inverse=lambda s: _inside(s, 0, 1).logit() / 4,
+                potential=lambda s: _entropy(s) / 4,
                 lower=0.0,
                 upper=1.0,
             )
@@ -147,6 +171,7 @@ def recognise(module: nn.Module) -> Activation | None:
                 nn.functional.silu,
                 lambda a: nn.functional.silu(a, inplace=True),
                 inverse=None,
+                potential=None,
                 lower=-0.2784645,
                 slope=1.0998393,
             )
@@ -159,4 +184,6 @@ def _gelu(approximate: str) -> Activation:
     def gelu(a: Tensor) -> Tensor:
         return nn.functional.gelu(a, approximate=approximate)
 
-    return Activation(f"gelu({approximate})", gelu, gelu, inverse=None, lower=-0.1699712, slope=1.1289042)
+    return Activation(
+        f"gelu({approximate})", gelu, gelu, inverse=None, potential=None, lower=-0.1699712, slope=1.1289042
+    )

@@ -14,10 +14,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Inexact
 from torch import Tensor
 
-Outputs = Float[Tensor, "batch *output"]
+Outputs = Inexact[Tensor, "batch *output"]
+Strength = float | Tensor
+"""A nudge; a tensor holds one a sample, broadcastable to the output."""
 
 
 class AbstractLoss(abc.ABC):
@@ -38,7 +40,7 @@ class AbstractLoss(abc.ABC):
         """Return `grad l` of every sample with respect to its output, of the output's shape."""
 
     @abc.abstractmethod
-    def proximal(self, a: Outputs, y: Tensor, strength: float) -> Outputs:
+    def proximal(self, a: Outputs, y: Tensor, strength: Strength) -> Outputs:
         """Return the stationary point of `strength l(s, y) + 1/2 |s - a|^2`.
 
         Raises:
@@ -46,11 +48,14 @@ class AbstractLoss(abc.ABC):
         """
 
 
-def _check_strength(name: str, strength: float, curvature: float) -> None:
+def _check_strength(name: str, strength: Strength, curvature: float) -> None:
     """Refuse a negative nudge that is stronger than the output's own energy."""
-    if strength * curvature <= -1:
+    if isinstance(strength, Tensor) and strength.is_complex():
+        return
+    weakest = float(torch.as_tensor(strength).min())
+    if weakest * curvature <= -1:
         raise ValueError(
-            f"{name} is nudged away from the target with strength {-strength:g}, "
+            f"{name} is nudged away from the target with strength {-weakest:g}, "
             f"but its exact step needs a strength below {1 / curvature:g}: take a smaller beta or the linearised nudge"
         )
 
@@ -77,7 +82,7 @@ class SquaredError(AbstractLoss):
         """Return `output - y`."""
         return output - one_hot(y, output)
 
-    def proximal(self, a: Outputs, y: Tensor, strength: float) -> Outputs:
+    def proximal(self, a: Outputs, y: Tensor, strength: Strength) -> Outputs:
         """Return `(a + strength y) / (1 + strength)`."""
         _check_strength("squared error", strength, self.curvature)
         return (a + strength * one_hot(y, a)) / (1 + strength)
@@ -103,7 +108,7 @@ class CrossEntropy(AbstractLoss):
         """Return `softmax(output) - y`."""
         return output.softmax(1).sub_(one_hot(y, output))
 
-    def proximal(self, a: Outputs, y: Tensor, strength: float) -> Outputs:
+    def proximal(self, a: Outputs, y: Tensor, strength: Strength) -> Outputs:
         """Solve `s + strength grad l(s) = a` by Newton's method, to machine precision."""
         _check_strength("cross-entropy", strength, self.curvature)
         s, before = a, None
@@ -116,7 +121,7 @@ class CrossEntropy(AbstractLoss):
         return s
 
 
-def _solve_hessian(p: Tensor, r: Tensor, strength: float) -> Tensor:
+def _solve_hessian(p: Tensor, r: Tensor, strength: Strength) -> Tensor:
     """Return `(I + strength (diag(p) - p p^T))^{-1} r`, a row a sample, by Sherman and Morrison's formula."""
     diagonal = 1 + strength * p
     q, z = p / diagonal, r / diagonal
@@ -144,7 +149,7 @@ class CustomLoss(AbstractLoss):
             leaf = output.detach().requires_grad_()
             return torch.autograd.grad(self.function(leaf, y).sum(), leaf)[0]
 
-    def proximal(self, a: Outputs, y: Tensor, strength: float) -> Outputs:
+    def proximal(self, a: Outputs, y: Tensor, strength: Strength) -> Outputs:
         """Refuse: the library cannot know the step of a function that it has not seen."""
         raise ValueError("a loss of one's own has no proximal step: use the linearised nudge, output='linear'")
 

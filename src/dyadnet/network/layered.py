@@ -5,49 +5,24 @@ for `lam = 0`, feedforward for 1/2, symmetric for 1.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import final
 
 from torch import Tensor, nn
 
 from dyadnet.activation import IDENTITY, Activation, recognise
-from dyadnet.network.linearise import AbstractLinearisation, Point, linearise
+from dyadnet.network.base import AbstractNetwork
+from dyadnet.network.stage import Stage
+from dyadnet.network.state import States
+from dyadnet.network.wiring import ChainWiring
+from dyadnet.relax.relaxation import Relaxation
 
 _BATCH_STATISTICS = (nn.modules.batchnorm._BatchNorm,)
+_AFFINE = (nn.Linear, nn.Conv2d, nn.Flatten, nn.Unflatten, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.Identity)
 _RANDOM = (nn.modules.dropout._DropoutNd,)
 
 
-@dataclass(frozen=True, eq=False)
-class Stage:
-    """One layer: a map of the state below, and the activation of its own neurons.
-
-    Attributes:
-        map: any module; its transpose is its vector-Jacobian product.
-        activation: the elementwise `f`.
-        name: where the map stands in the user's model, for messages and reports.
-    """
-
-    map: nn.Module
-    activation: Activation
-    name: str
-
-    def linearise(self, below: Point) -> AbstractLinearisation:
-        """Return the map at the state `below()`.
-
-        Raises:
-            ValueError: naming the stage, if it cannot take a state of that shape.
-        """
-        try:
-            return linearise(self.map, below)
-        except RuntimeError as error:
-            shape = tuple(below().shape)
-            raise ValueError(f"{self.name} cannot take states of shape {shape}: {_first_line(error)}") from error
-
-    def parameters(self) -> list[nn.Parameter]:
-        """Return the trainable parameters of the map."""
-        return [p for p in self.map.parameters() if p.requires_grad]
-
-
-class Layered(nn.Module):
+@final
+class Layered(AbstractNetwork):
     """A chain of stages that shares the modules of an `nn.Sequential`.
 
     >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
@@ -58,19 +33,26 @@ class Layered(nn.Module):
     True
     """
 
-    def __init__(self, modules: dict[str, nn.Module], stages: tuple[Stage, ...], lam: float = 0.5) -> None:
+    def __init__(
+        self,
+        modules: dict[str, nn.Module],
+        stages: tuple[Stage, ...],
+        lam: float = 0.5,
+        relaxation: Relaxation | None = None,
+    ) -> None:
         super().__init__()
-        if lam != 0.5:
-            raise NotImplementedError(
-                f"lam={lam:g} makes a recurrent (Hopfield-like) network, which cannot be relaxed yet: use lam=0.5"
-            )
+        if not 0 <= lam <= 1:
+            raise ValueError(f"lam must lie in [0, 1], not {lam}")
         for name, module in modules.items():
             self.add_module(name, module)
         self.stages = stages
-        self.lam = lam
+        self.lam, self.gain = lam, 2 * lam - 1
+        self.relaxation = relaxation or Relaxation()
 
     @classmethod
-    def from_sequential(cls, model: nn.Sequential, lam: float = 0.5) -> "Layered":
+    def from_sequential(
+        cls, model: nn.Sequential, lam: float = 0.5, *, relaxation: Relaxation | None = None
+    ) -> "Layered":
         """Cut `model` into stages: each ends with an activation, the last with a linear map.
 
         The modules are shared, not copied, under the names that they have in `model`.
@@ -78,23 +60,50 @@ class Layered(nn.Module):
         Args:
             model: activations that `dyadnet.activation.recognise` knows, between maps of any kind.
             lam: the feedback parameter; 1/2 is the plain feedforward network.
+            relaxation: how the states of a recurrent network (any other `lam`) reach equilibrium.
 
         Raises:
             TypeError: naming the module, if the model is not a chain of such stages.
-            NotImplementedError: for any `lam` but 1/2.
+            ValueError: for a `lam` outside [0, 1].
         """
         if not isinstance(model, nn.Sequential) or type(model).forward is not nn.Sequential.forward:
             raise TypeError(
                 f"from_sequential takes an nn.Sequential, not a {type(model).__name__}: a network with branches is not "
                 "a chain of stages; put each block that branches into the sequence as one module"
             )
-        return cls(dict(model.named_children()), tuple(_stages(model)), lam)
+        return cls(dict(model.named_children()), tuple(_stages(model)), lam, relaxation)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the output for inputs `x` of shape `(batch, ...)`."""
+        """Return the output for inputs `x` of shape `(batch, ...)`: at equilibrium, where the network is recurrent."""
+        if self.gain != 0:
+            return self.relax(x).states[-1].mean()
         for stage in self.stages:
             x = stage.activation.f(stage.map(x))
         return x
+
+    @property
+    def activations(self) -> tuple[Activation, ...]:
+        """The activation of every stage."""
+        return tuple(stage.activation for stage in self.stages)
+
+    def wire(self, x: Tensor, states: States | None = None, copies: int = 1) -> ChainWiring:
+        """Return the wiring for one batch."""
+        return ChainWiring(self.stages, self.gain, x, dict(enumerate(states or (), 1)), copies)
+
+    def energy_missing(self) -> str | None:
+        """Feedback must not be negative or absent, and activations must be monotone."""
+        for stage in self.stages:
+            if not stage.activation.monotone:
+                return (
+                    f"{stage.name} has the activation {stage.activation.name}, which is not monotone: no energy exists"
+                )
+        if self.gain > 0:
+            return None
+        return f"a layered network of lam={self.lam:g} has no energy: take lam above 1/2, or use Dyadic"
+
+    def affine(self) -> bool:
+        """Return whether every map between layers is affine as it stands (linear maps, convolutions, averages)."""
+        return all(isinstance(module, _AFFINE) for stage in self.stages[1:] for module in _modules(stage.map))
 
     def changing(self) -> list[str]:
         """Name the modules whose map differs between two visits: dropout and batch statistics in training mode."""
@@ -104,6 +113,11 @@ class Layered(nn.Module):
             if module.training
             and (isinstance(module, _BATCH_STATISTICS) or (isinstance(module, _RANDOM) and module.p > 0))
         ]
+
+
+def _modules(map_: nn.Module) -> Iterator[nn.Module]:
+    """The modules that a map runs one after another."""
+    return iter(map_) if type(map_) is nn.Sequential else iter([map_])
 
 
 def _leaves(model: nn.Sequential, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
@@ -148,7 +162,3 @@ def _stage(maps: list[tuple[str, nn.Module]], activation: Activation) -> Stage:
     modules = [module for _, module in maps]
     single = modules[0] if len(modules) == 1 else nn.Sequential(*modules)
     return Stage(single, activation, f"{named[0]} {type(named[1]).__name__}".strip())
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0]

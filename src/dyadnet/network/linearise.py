@@ -50,6 +50,14 @@ class AbstractLinearisation(abc.ABC):
     def push(self, direction: Below) -> Above:
         """Return `J direction`: how the value changes with the lower state."""
 
+    @abc.abstractmethod
+    def learn_push(self, direction: Below, delta: Above) -> Gradients:
+        """Return the gradient of `sum(push(direction) * delta)` in every trainable parameter.
+
+        Exact where the derivative depends on the parameters through the map's own weights only (linear maps,
+        convolutions, pooling between them).
+        """
+
     @final
     def feedback(self, delta: Above) -> Below:
         """Return `J^T delta`, the gradient in the lower state alone."""
@@ -80,6 +88,11 @@ class _Linear(AbstractLinearisation):
     def push(self, direction: Below) -> Above:
         return nn.functional.linear(direction, self.module.weight)
 
+    @torch.no_grad()
+    def learn_push(self, direction: Below, delta: Above) -> Gradients:
+        weight = self.module.weight
+        return {weight: delta.flatten(0, -2).T @ direction.flatten(0, -2)} if weight.requires_grad else {}
+
 
 @final
 @dataclass(frozen=True)
@@ -104,6 +117,12 @@ class _Conv2d(AbstractLinearisation):
     def push(self, direction: Below) -> Above:
         return nn.functional.conv2d(direction, self.module.weight, None, *self._geometry())
 
+    @torch.no_grad()
+    def learn_push(self, direction: Below, delta: Above) -> Gradients:
+        weight = self.module.weight
+        grad = conv2d_weight(direction, weight.shape, delta, *self._geometry())
+        return {weight: grad} if weight.requires_grad else {}
+
     def _geometry(self) -> Any:
         return self.module.stride, self.module.padding, self.module.dilation, self.module.groups
 
@@ -123,6 +142,9 @@ class _MaxPool2d(AbstractLinearisation):
 
     def push(self, direction: Below) -> Above:
         return direction.flatten(2).gather(2, self.switches.flatten(2)).view(self.value.shape)
+
+    def learn_push(self, direction: Below, delta: Above) -> Gradients:
+        return {}
 
 
 @final
@@ -154,6 +176,16 @@ class _Graph(AbstractLinearisation):
             return torch.zeros_like(self.value)
         return torch.autograd.grad(pulled, delta, direction.to(pulled.dtype), retain_graph=True)[0].to(self.value.dtype)
 
+    def learn_push(self, direction: Below, delta: Above) -> Gradients:
+        wanted = [p for p in self.module.parameters() if p.requires_grad]
+        if not wanted:
+            return {}
+        with torch.enable_grad():
+            pulled = torch.autograd.grad(self.output, self.leaf, delta.to(self.output.dtype), create_graph=True)[0]
+            product = (pulled * direction).sum() + sum(p.sum() * 0 for p in wanted)
+            found = torch.autograd.grad(product, wanted, retain_graph=True)
+        return dict(zip(wanted, found, strict=True))
+
 
 @final
 @dataclass(frozen=True)
@@ -179,6 +211,16 @@ class _Chain(AbstractLinearisation):
         for link in self.links:
             direction = link.push(direction)
         return direction
+
+    def learn_push(self, direction: Below, delta: Above) -> Gradients:
+        directions = [direction]
+        for link in self.links[:-1]:
+            directions.append(link.push(directions[-1]))
+        grads: Gradients = {}
+        for i in range(len(self.links) - 1, -1, -1):
+            merge(grads, self.links[i].learn_push(directions[i], delta))
+            delta = self.links[i].feedback(delta) if any(self.learns[:i]) else delta
+        return grads
 
 
 def merge(grads: Gradients, more: Gradients) -> None:

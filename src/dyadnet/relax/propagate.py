@@ -13,47 +13,16 @@ and leaves a new state. Errors are in units of the gradient of the batch's mean 
 Backpropagation, its Lagrangian form, dual propagation and feedback alignment differ in the neuron alone.
 """
 
-import abc
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from dyadnet.network.layered import Layered
-from dyadnet.network.linearise import AbstractLinearisation, Gradients, merge
-from dyadnet.relax.schedule import AbstractSchedule
-
-
-class AbstractState(abc.ABC):
-    """The state of one layer: what it tells the layer above and the layer below."""
-
-    @abc.abstractmethod
-    def mean(self) -> Tensor:
-        """Return the activity that travels up, `(batch, ...)`."""
-
-    @abc.abstractmethod
-    def error(self) -> Tensor | None:
-        """Return the error that travels down, of the same shape; None stands for zero."""
-
-
-States = Sequence[AbstractState]
-Neuron = Callable[[int, Tensor, Tensor | None, AbstractState | None], AbstractState]
-"""`(layer, drive, feedback, state before) -> state`; the feedback of the output layer is None."""
-
-
-@dataclass(frozen=True)
-class Rest(AbstractState):
-    """A layer that has not been visited yet: its neurons are silent."""
-
-    zero: Tensor
-
-    def mean(self) -> Tensor:
-        """Return zeros."""
-        return self.zero
-
-    def error(self) -> None:
-        """Return None: no error."""
+from dyadnet.network.linearise import Gradients, merge
+from dyadnet.network.state import Neuron, States
+from dyadnet.relax.schedule import AbstractSchedule, Group
 
 
 @dataclass(frozen=True)
@@ -63,64 +32,6 @@ class Propagated:
     output: Tensor
     grads: Gradients
     states: States | None
-
-
-def at_rest(net: Layered, x: Tensor) -> States:
-    """Return silent states of the right shapes."""
-    states: list[AbstractState] = []
-    with torch.no_grad():
-        for stage in net.stages:
-            x = stage.activation.f(stage.map(x))
-            states.append(Rest(torch.zeros_like(x)))
-    return states
-
-
-class _Chain:
-    """The messages under way in one call of `propagate`; layers count from 1, the input is 0."""
-
-    def __init__(self, net: Layered, x: Tensor, states: States | None) -> None:
-        self.net, self.depth = net, len(net.stages)
-        self.states: dict[int, AbstractState] = {0: Rest(x)} | dict(enumerate(states or (), 1))
-        self.at: dict[int, tuple[AbstractState, AbstractLinearisation]] = {}
-        self.arrived: dict[int, Tensor | None] = {self.depth: None}
-        self.finished: set[int] = set()
-        self.grads: Gradients = {}
-
-    def state(self, k: int) -> AbstractState:
-        """The state of layer k; when one is read before its first visit, all unvisited layers are put to rest."""
-        if k not in self.states:
-            self.states = dict(enumerate(at_rest(self.net, self.states[0].mean()), 1)) | self.states
-        return self.states[k]
-
-    def stage(self, k: int, *, renew: bool) -> AbstractLinearisation:
-        """Stage k where the mean below last travelled up; with `renew`, where that mean is now."""
-        if k not in self.at or (renew and self.at[k][0] is not self.state(k - 1)):
-            below = self.state(k - 1)
-            self.at[k] = below, self.net.stages[k - 1].linearise(below.mean)
-        return self.at[k][1]
-
-    def drive(self, k: int) -> Tensor:
-        """The mean below, sent up. States are never of half precision, which would swallow small nudges."""
-        value = self.stage(k, renew=True).value
-        return value.float() if value.dtype in (torch.float16, torch.bfloat16) else value
-
-    def feedback(self, k: int) -> Tensor | None:
-        """The error above, sent down."""
-        if k in self.arrived:
-            return self.arrived[k]
-        error = self.states[k + 1].error() if k + 1 in self.states else None
-        return None if error is None else self.stage(k + 1, renew=False).feedback(error)
-
-    def finish(self, k: int, *, keep: bool) -> None:
-        """Layer k will not change again: send its error down, let its stage learn, free what nothing reads any more."""
-        error = self.state(k).error()
-        if error is not None:
-            self.arrived[k - 1], grads = self.stage(k, renew=False).pull(error, down=k > 1)
-            merge(self.grads, grads)
-        self.at.pop(k, None)
-        self.finished.add(k)
-        if not keep and (k == self.depth or k + 1 in self.finished):
-            del self.states[k]
 
 
 @torch.no_grad()
@@ -134,10 +45,10 @@ def propagate(
     generator: torch.Generator | None = None,
     keep_states: bool = True,
 ) -> Propagated:
-    """Pass messages until the schedule ends.
+    """Pass messages through a feedforward chain until the schedule ends.
 
     Args:
-        net: the chain of stages.
+        net: the chain of stages, `lam = 1/2`.
         x: inputs `(batch, ...)`.
         neuron: what a layer makes of its messages.
         schedule: the order of visits.
@@ -146,34 +57,39 @@ def propagate(
         keep_states: whether to return the states reached; memory is lower without them.
 
     Raises:
-        ValueError: if the schedule visits a map again that changes between visits (dropout, batch statistics), or
-            does not suit the depth, or the states given do not suit the network or the batch.
+        ValueError: if the network is recurrent, if the schedule visits a map again that changes between visits
+            (dropout, batch statistics) or does not suit the depth, or if the states given do not suit the network or
+            the batch.
     """
-    chain = _Chain(net, x, states)
-    order = list(schedule.order(chain.depth, generator))
+    order = list(schedule.order(len(net.stages), generator))
     _check(net, x, states, order)
+    wiring = net.wire(x, states)
     last = {k: i for i, group in enumerate(order) for k in group}
-    output = None
+    arrived: dict[int, Tensor | None] = {}  # feedback from layers that will not change again
+    output, grads = None, Gradients()
     for i, group in enumerate(order):
-        messages = {k: (chain.drive(k), chain.feedback(k)) for k in group}
+        messages = {k: (wiring.drive(k), arrived[k] if k in arrived else wiring.feedback(k)) for k in group}
         for k, (drive, feedback) in messages.items():
-            chain.states[k] = neuron(k, drive, feedback, chain.states.get(k))
-        output = messages[chain.depth][0] if chain.depth in messages else output
+            wiring.states[k] = neuron(k, drive, feedback, wiring.states.get(k))
+        output = messages[wiring.depth][0] if wiring.depth in messages else output
         del messages
-        for k in sorted(group, reverse=True):
-            if last[k] == i:
-                chain.finish(k, keep=keep_states)
-    silent = [p for stage in net.stages for p in stage.parameters() if p not in chain.grads]
-    chain.grads |= {parameter: torch.zeros_like(parameter) for parameter in silent}
-    reached = [chain.state(k) for k in range(1, chain.depth + 1)] if keep_states else None
-    return Propagated(chain.drive(chain.depth) if output is None else output, chain.grads, reached)
+        for k in sorted((k for k in group if last[k] == i), reverse=True):
+            arrived[k - 1], found = wiring.finish(k)
+            merge(grads, found)
+            if not keep_states and (k == wiring.depth or k in arrived):
+                del wiring.states[k]  # neither the layer above nor the one below reads it any more
+    silent = [p for stage in net.stages for p in stage.parameters() if p not in grads]
+    grads |= {parameter: torch.zeros_like(parameter) for parameter in silent}
+    reached = [wiring.state(k) for k in range(1, wiring.depth + 1)] if keep_states else None
+    return Propagated(wiring.drive(wiring.depth) if output is None else output, grads, reached)
 
 
-def _check(net: Layered, x: Tensor, states: States | None, order: Sequence[tuple[int, ...]]) -> None:
+def _check(net: Layered, x: Tensor, states: States | None, order: Sequence[Group]) -> None:
     """Refuse what the messages could not mean."""
+    if net.lam != 0.5:
+        raise ValueError(f"a network of lam={net.lam:g} is recurrent: use a rule that relaxes, such as Dyadic")
     changing = net.changing()
-    climbs = sum(1 for group in order for k in group if k == len(net.stages))
-    if climbs > 1 and changing:
+    if changing and sum(len(net.stages) in group for group in order) > 1:
         raise ValueError(
             f"{changing[0]} gives another map at every visit while training: use a schedule of one sweep, or put the "
             "network into eval mode"

@@ -1,8 +1,8 @@
-"""Schedules: the order in which the layers of a chain update their states.
+"""Schedules: the order in which the layers of a network update their states.
 
-A schedule yields groups of layers (1 the lowest hidden layer, `depth` the output). The layers of a group update at
-once, each from the states that the others had before. Nothing else synchronises them: whatever the order, states settle
-at the same point wherever that point attracts (thesis section 3.1, "Regarding the synchronicity of backprop").
+A pass yields groups of layers (1 the lowest hidden layer, `depth` the output). The layers of a group update at once,
+each from the states that the others had before. Nothing else synchronises them: whatever the order, states settle at the
+same point wherever that point attracts (thesis section 3.1, "Regarding the synchronicity of backprop").
 """
 
 import abc
@@ -16,33 +16,51 @@ Group = tuple[int, ...]
 
 
 class AbstractSchedule(abc.ABC):
-    """An order of updates."""
+    """An order of updates, pass after pass.
+
+    Attributes:
+        passes: how many passes to make over a chain; None for as many as carry a signal up and down.
+    """
+
+    passes: int | None
 
     @abc.abstractmethod
+    def one_pass(self, depth: int, generator: torch.Generator) -> Iterator[Group]:
+        """Yield the groups of one pass over the layers 1 to `depth`."""
+
+    @abc.abstractmethod
+    def needed(self, depth: int) -> int:
+        """Return the number of passes that carry a signal up a chain and down again, at best."""
+
+    @abc.abstractmethod
+    def default(self, depth: int) -> int:
+        """Return the number of passes to make where none is asked for."""
+
+    @final
     def count(self, depth: int) -> int:
         """Return the number of passes over a chain of `depth` stages.
 
         Raises:
             ValueError: if the passes asked for are too few for the error to reach the lowest layer.
         """
+        passes, needed = self.passes, self.needed(depth)
+        if passes is not None and passes < needed:
+            raise ValueError(
+                f"this schedule needs {needed} passes before the error reaches the lowest layer, not {passes}"
+            )
+        return self.default(depth) if passes is None else passes
 
-    @abc.abstractmethod
+    @final
     def order(self, depth: int, generator: torch.Generator | None = None) -> Iterator[Group]:
-        """Yield the groups of layers to update, in order.
+        """Yield the groups of all passes over a chain.
 
         Args:
             depth: the number of stages.
             generator: the source of random orders; None stands for a fixed seed.
         """
-
-
-def _enough(passes: int | None, needed: int, default: int | None = None) -> int:
-    """Return `passes`, or a number that suffices where none is asked for."""
-    if passes is None:
-        return default or needed
-    if passes < needed:
-        raise ValueError(f"this schedule needs {needed} passes before the error reaches the lowest layer, not {passes}")
-    return passes
+        generator = generator or torch.Generator().manual_seed(0)
+        for _ in range(self.count(depth)):
+            yield from self.one_pass(depth, generator)
 
 
 def _single(layers: range) -> Iterator[Group]:
@@ -53,29 +71,32 @@ def _single(layers: range) -> Iterator[Group]:
 @final
 @dataclass(frozen=True)
 class Sweeps(AbstractSchedule):
-    """Forward and backward sweeps: up 1, ..., L, then down L-1, ..., 1, `passes` times.
+    """Forward and backward sweeps: a pass goes up 1, ..., L, then down L-1, ..., 1.
 
     >>> list(Sweeps().order(3))
     [(1,), (2,), (3,), (2,), (1,)]
     """
 
-    passes: int = 1
+    passes: int | None = 1
 
-    def count(self, depth: int) -> int:
-        """Return `passes`; one carries a signal up and down."""
-        return _enough(self.passes, 1)
-
-    def order(self, depth: int, generator: torch.Generator | None = None) -> Iterator[Group]:
+    def one_pass(self, depth: int, generator: torch.Generator) -> Iterator[Group]:
         """Yield one layer at a time, up and down."""
-        for _ in range(self.count(depth)):
-            yield from _single(range(1, depth + 1))
-            yield from _single(range(depth - 1, 0, -1))
+        yield from _single(range(1, depth + 1))
+        yield from _single(range(depth - 1, 0, -1))
+
+    def needed(self, depth: int) -> int:
+        """One."""
+        return 1
+
+    def default(self, depth: int) -> int:
+        """One."""
+        return 1
 
 
 @final
 @dataclass(frozen=True)
 class BottomUp(AbstractSchedule):
-    """Upward passes only: the error descends one layer a pass, so L passes (the default) are needed.
+    """Upward passes only: the error descends one layer a pass, so L passes are needed and made.
 
     >>> list(BottomUp().order(2))
     [(1,), (2,), (1,), (2,)]
@@ -83,20 +104,23 @@ class BottomUp(AbstractSchedule):
 
     passes: int | None = None
 
-    def count(self, depth: int) -> int:
-        """Return `passes`, at least L."""
-        return _enough(self.passes, depth)
-
-    def order(self, depth: int, generator: torch.Generator | None = None) -> Iterator[Group]:
+    def one_pass(self, depth: int, generator: torch.Generator) -> Iterator[Group]:
         """Yield one layer at a time, upwards."""
-        for _ in range(self.count(depth)):
-            yield from _single(range(1, depth + 1))
+        return _single(range(1, depth + 1))
+
+    def needed(self, depth: int) -> int:
+        """L."""
+        return depth
+
+    def default(self, depth: int) -> int:
+        """L."""
+        return depth
 
 
 @final
 @dataclass(frozen=True)
 class OddEven(AbstractSchedule):
-    """All odd layers at once, then all even ones; L passes (the default) carry a signal up and down.
+    """All odd layers at once, then all even ones; L passes are needed and made.
 
     >>> list(OddEven().order(3))[:2]
     [(1, 3), (2,)]
@@ -104,21 +128,25 @@ class OddEven(AbstractSchedule):
 
     passes: int | None = None
 
-    def count(self, depth: int) -> int:
-        """Return `passes`, at least L."""
-        return _enough(self.passes, depth)
-
-    def order(self, depth: int, generator: torch.Generator | None = None) -> Iterator[Group]:
+    def one_pass(self, depth: int, generator: torch.Generator) -> Iterator[Group]:
         """Yield the odd group, then the even one."""
-        groups = tuple(range(1, depth + 1, 2)), tuple(range(2, depth + 1, 2))
-        for _ in range(self.count(depth)):
-            yield from (group for group in groups if group)
+        yield tuple(range(1, depth + 1, 2))
+        if depth > 1:
+            yield tuple(range(2, depth + 1, 2))
+
+    def needed(self, depth: int) -> int:
+        """L."""
+        return depth
+
+    def default(self, depth: int) -> int:
+        """L."""
+        return depth
 
 
 @final
 @dataclass(frozen=True)
 class Parallel(AbstractSchedule):
-    """All layers at once (Jacobi); 2L - 1 passes (the default) carry a signal up and down.
+    """All layers at once (Jacobi); 2L - 1 passes are needed and made.
 
     >>> list(Parallel().order(2))
     [(1, 2), (1, 2), (1, 2)]
@@ -126,14 +154,17 @@ class Parallel(AbstractSchedule):
 
     passes: int | None = None
 
-    def count(self, depth: int) -> int:
-        """Return `passes`, at least 2L - 1."""
-        return _enough(self.passes, 2 * depth - 1)
-
-    def order(self, depth: int, generator: torch.Generator | None = None) -> Iterator[Group]:
+    def one_pass(self, depth: int, generator: torch.Generator) -> Iterator[Group]:
         """Yield every layer in one group."""
-        for _ in range(self.count(depth)):
-            yield tuple(range(1, depth + 1))
+        yield tuple(range(1, depth + 1))
+
+    def needed(self, depth: int) -> int:
+        """2L - 1: up, and down again."""
+        return 2 * depth - 1
+
+    def default(self, depth: int) -> int:
+        """2L - 1."""
+        return 2 * depth - 1
 
 
 @final
@@ -150,12 +181,14 @@ class RandomOrder(AbstractSchedule):
 
     passes: int | None = None
 
-    def count(self, depth: int) -> int:
-        """Return `passes`, at least 2 (up and down with luck)."""
-        return _enough(self.passes, 2, default=2 * (2 * depth - 1))
-
-    def order(self, depth: int, generator: torch.Generator | None = None) -> Iterator[Group]:
+    def one_pass(self, depth: int, generator: torch.Generator) -> Iterator[Group]:
         """Yield random layers."""
-        generator = generator or torch.Generator().manual_seed(0)
-        draws = torch.randint(1, depth + 1, (depth * self.count(depth),), generator=generator)
-        yield from ((k,) for k in draws.tolist())
+        return ((k,) for k in torch.randint(1, depth + 1, (depth,), generator=generator).tolist())
+
+    def needed(self, depth: int) -> int:
+        """Two, with luck: all layers upwards, then downwards."""
+        return 2 if depth > 1 else 1
+
+    def default(self, depth: int) -> int:
+        """Twice 2L - 1."""
+        return 2 * (2 * depth - 1)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from dyadnet.loss import Loss, as_loss
 from dyadnet.network.layered import Layered
-from dyadnet.relax.propagate import States
+from dyadnet.network.state import States
 from dyadnet.rule.base import AbstractRule, Estimate
 
 

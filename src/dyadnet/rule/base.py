@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from dyadnet.loss import Loss
-from dyadnet.network.layered import Layered
+from dyadnet.network.base import AbstractNetwork
 from dyadnet.network.linearise import Gradients
-from dyadnet.relax.propagate import States
+from dyadnet.network.state import States
+from dyadnet.relax.relaxation import Solution
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,6 +23,7 @@ class Estimate:
         output: the network's prediction, `(batch, ...)`, not nudged.
         grads: the estimated gradient of the mean loss for every trainable parameter of the network.
         states: the states reached, one a layer; None where the rule has none or was not asked to keep them.
+        solution: how settled a relaxation was; None where there was none.
         passes: how many passes over the layers the states took; 1 for a forward and a backward sweep.
     """
 
@@ -30,6 +32,7 @@ class Estimate:
     grads: Gradients
     states: States | None = None
     passes: int = 1
+    solution: Solution | None = None
 
 
 class AbstractRule(abc.ABC):
@@ -38,7 +41,7 @@ class AbstractRule(abc.ABC):
     @abc.abstractmethod
     def estimate(
         self,
-        net: Layered,
+        net: AbstractNetwork,
         loss: Loss,
         x: Tensor,
         y: Tensor,
@@ -63,7 +66,7 @@ class AbstractRule(abc.ABC):
     @final
     def backward(
         self,
-        net: Layered,
+        net: AbstractNetwork,
         loss: Loss,
         x: Tensor,
         y: Tensor,

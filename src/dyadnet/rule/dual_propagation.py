@@ -18,6 +18,7 @@ In the code, the feedback `b_k` is in units of the gradient: `J^T Delta = -scale
 the output layer is a layer like the others whose feedback is the gradient of the mean loss.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import isfinite
 from typing import Literal, final
@@ -28,7 +29,8 @@ from torch import Tensor
 from dyadnet.activation import Activation
 from dyadnet.loss import AbstractLoss, Loss, as_loss
 from dyadnet.network.layered import Layered
-from dyadnet.relax.propagate import AbstractState, Neuron, States, propagate
+from dyadnet.network.state import AbstractState, Neuron, Pair, States
+from dyadnet.relax.propagate import propagate
 from dyadnet.relax.schedule import AbstractSchedule, Sweeps
 from dyadnet.relax.spectral import spectral_norms
 from dyadnet.rule.base import AbstractRule, Estimate
@@ -76,6 +78,14 @@ class Dyad(AbstractState):
         if self._unperturbed() or alpha == 0:
             return self.minus()
         return self.plus() if alpha == 1 else torch.lerp(self.minus(), self.plus(), alpha)
+
+    def parts(self) -> tuple[Tensor, ...]:
+        """Return `s^+` and `s^-`."""
+        return self.plus(), self.minus()
+
+    def of_parts(self, parts: Sequence[Tensor]) -> Pair:
+        """Return two plain states."""
+        return Pair(parts[0], parts[1], self.split.scale, self.split.alpha)
 
     def delta(self) -> Tensor:
         """Return `Delta = s^+ - s^-`."""

@@ -11,6 +11,7 @@ error `f'_k * lambda_k` that a layer sends down is the `delta_k` of eq. 3.3. (Eq
 transpose: that is the recursion of `delta`; the stationary point of L is the one above, and a test holds it.)
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import final
 
@@ -18,11 +19,37 @@ import torch
 from torch import Tensor
 
 from dyadnet.activation import Activation
-from dyadnet.loss import Loss, as_loss
+from dyadnet.loss import AbstractLoss, Loss, as_loss
 from dyadnet.network.layered import Layered
-from dyadnet.relax.propagate import AbstractState, States, propagate
+from dyadnet.network.state import AbstractState, Neuron, States
+from dyadnet.relax.propagate import propagate
 from dyadnet.relax.schedule import AbstractSchedule, Sweeps
 from dyadnet.rule.base import AbstractRule, Estimate
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Held(AbstractState):
+    """A layer as plain tensors: its activity `s_k` and its error `delta_k` (None for zero)."""
+
+    s: Tensor
+    delta: Tensor | None
+
+    def mean(self) -> Tensor:
+        """Return `s_k`."""
+        return self.s
+
+    def error(self) -> Tensor | None:
+        """Return `delta_k`."""
+        return self.delta
+
+    def parts(self) -> tuple[Tensor, ...]:
+        """Return what there is."""
+        return (self.s,) if self.delta is None else (self.s, self.delta)
+
+    def of_parts(self, parts: Sequence[Tensor]) -> "Held":
+        """Return another layer."""
+        return Held(parts[0], parts[1] if len(parts) > 1 else None)
 
 
 @final
@@ -38,6 +65,15 @@ class Multiplied(AbstractState):
         """Return `s_k = f(a_k)`."""
         return self.activation.f(self.drive)
 
+    def parts(self) -> tuple[Tensor, ...]:
+        """Return `s_k` and, once it has one, `delta_k`."""
+        error = self.error()
+        return (self.mean(),) if error is None else (self.mean(), error)
+
+    def of_parts(self, parts: Sequence[Tensor]) -> "Held":
+        """Return the layer as plain tensors."""
+        return Held(parts[0], parts[1] if len(parts) > 1 else None)
+
     def error(self) -> Tensor | None:
         """Return `delta_k = f'(a_k) * lambda_k`."""
         if self.multiplier is None:
@@ -45,6 +81,19 @@ class Multiplied(AbstractState):
         with torch.enable_grad():
             leaf = self.drive.detach().requires_grad_()
             return torch.autograd.grad(self.activation.f(leaf), leaf, self.multiplier)[0]
+
+
+def multiplied(activations: Sequence[Activation], loss: AbstractLoss, x: Tensor, y: Tensor) -> Neuron:
+    """Return what layers with multipliers make of their messages; the loss adds its gradient to that of the output."""
+
+    def neuron(k: int, drive: Tensor, multiplier: Tensor | None, before: AbstractState | None) -> AbstractState:
+        activation = activations[k - 1]
+        if k == len(activations):
+            own = loss.gradient(activation.f(drive), y) / len(x)
+            multiplier = own if multiplier is None else multiplier + own
+        return Multiplied(drive, multiplier, activation)
+
+    return neuron
 
 
 @final
@@ -74,13 +123,7 @@ class Lagrangian(AbstractRule):
     ) -> Estimate:
         """Propagate activities up and multipliers down."""
         loss, depth = as_loss(loss), len(net.stages)
-
-        def neuron(k: int, drive: Tensor, multiplier: Tensor | None, before: AbstractState | None) -> AbstractState:
-            activation = net.stages[k - 1].activation
-            if k == depth:
-                multiplier = loss.gradient(activation.f(drive), y) / len(x)
-            return Multiplied(drive, multiplier, activation)
-
+        neuron = multiplied(net.activations, loss, x, y)
         reached = propagate(net, x, neuron, self.schedule, states=states, generator=generator, keep_states=keep_states)
         output = net.stages[-1].activation.f(reached.output)
         return Estimate(

@@ -1,0 +1,56 @@
+"""What rules and energies need of a network, whatever its connectivity."""
+
+import abc
+from typing import final
+
+from torch import Tensor, nn
+
+from dyadnet.activation import Activation
+from dyadnet.network.state import AbstractState, Activity, States
+from dyadnet.network.wiring import AbstractWiring
+from dyadnet.relax.relaxation import Relaxation, Solution, settle
+
+
+class AbstractNetwork(nn.Module, abc.ABC):
+    """A network of layers whose activity is an equilibrium `s = f(W s + b)` with `W = theta + c theta^T`.
+
+    Attributes:
+        gain: the feedback gain `c = 2 lam - 1`: -1 skew-symmetric, 0 feedforward (or free), 1 symmetric.
+        relaxation: how its states reach equilibrium.
+    """
+
+    gain: float
+    relaxation: Relaxation
+
+    @property
+    @abc.abstractmethod
+    def activations(self) -> tuple[Activation, ...]:
+        """The activation of every layer, the output last."""
+
+    @abc.abstractmethod
+    def wire(self, x: Tensor, states: States | None = None, copies: int = 1) -> AbstractWiring:
+        """Return the wiring for one batch.
+
+        Args:
+            x: inputs `(batch, ...)`.
+            states: the states of the layers; None for layers that have not been visited.
+            copies: how many copies of the batch the states hold one after another, all with the same inputs.
+        """
+
+    @abc.abstractmethod
+    def changing(self) -> list[str]:
+        """Name the modules that compute something else at every visit (dropout and batch statistics in training)."""
+
+    @abc.abstractmethod
+    def energy_missing(self) -> str | None:
+        """Say why the network has no Hopfield energy, or return None where it has one."""
+
+    @final
+    def relax(self, x: Tensor, *, states: States | None = None, relaxation: Relaxation | None = None) -> Solution:
+        """Return the equilibrium for inputs `x` without any teaching, from the given states or from silence."""
+        return settle(self.wire(x, states), self.free, relaxation or self.relaxation)
+
+    @final
+    def free(self, k: int, drive: Tensor, feedback: Tensor | None, before: AbstractState | None) -> Activity:
+        """Return an ordinary layer: `s_k = f(u_k)`."""
+        return Activity(self.activations[k - 1].f(drive))

@@ -1,0 +1,232 @@
+"""Densely connected networks: every unit may hear every other, `s = f(W s + theta_0 x + b)`, zero diagonal (thesis eq. 4.5).
+
+The weights are `W = theta + c theta^T`, where a mask says which entries of `theta` exist:
+
+    free              any W                theta off the diagonal,   c = 0
+    lower             feedforward          theta below the diagonal, c = 0
+    symmetric         Hopfield             theta below the diagonal, c = 1
+    skew              Lipschitz-1          theta below the diagonal, c = -1
+    interpolated      W_lam                theta below the diagonal, c = 2 lam - 1
+"""
+
+from math import sqrt
+from typing import Literal, final
+
+import torch
+from torch import Tensor, nn
+
+from dyadnet.activation import Activation, recognise
+from dyadnet.network.base import AbstractNetwork
+from dyadnet.network.linearise import Gradients
+from dyadnet.network.state import AbstractState, Activity, States
+from dyadnet.network.wiring import AbstractWiring
+from dyadnet.relax.relaxation import Relaxation
+from dyadnet.relax.schedule import Parallel
+from dyadnet.relax.solver import OverRelaxed
+
+Structure = Literal["free", "lower", "symmetric", "skew", "interpolated"]
+
+
+@final
+class Dense(AbstractNetwork):
+    """A densely connected network; the last units are its outputs.
+
+    Args:
+        inputs: how many inputs there are; larger inputs are flattened.
+        units: how many units, the outputs included.
+        outputs: how many of them are outputs.
+        structure: of the connectivity, as at the head of this file.
+        lam: the feedback parameter of `interpolated`.
+        mask: a boolean `(units, units)` instead of the structure's own: which entries of `theta` exist.
+        activation: of the hidden units.
+        readout: the activation of the outputs; linear by default.
+        scale: the spectral norm that `W` starts with.
+        relaxation: how states reach equilibrium.
+
+    >>> net = Dense(4, 6, 2, structure="skew")
+    >>> W = net.connectivity()
+    >>> bool((W == -W.T).all()), tuple(net(torch.zeros(3, 4)).shape)
+    (True, (3, 2))
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        units: int,
+        outputs: int,
+        structure: Structure = "free",
+        *,
+        lam: float = 0.5,
+        mask: Tensor | None = None,
+        activation: nn.Module | None = None,
+        readout: nn.Module | None = None,
+        scale: float = 0.9,
+        relaxation: Relaxation = Relaxation(schedule=Parallel(), solver=OverRelaxed()),
+    ) -> None:
+        super().__init__()
+        if not 0 < outputs < units:
+            raise ValueError(f"{units} units cannot have {outputs} outputs and hidden units besides")
+        self.outputs, self.structure, self.relaxation = outputs, structure, relaxation
+        self.gain = _gain(structure, lam)
+        self._activations = tuple(
+            _known(module) for module in (activation or nn.Hardtanh(0, 1), readout or nn.Identity())
+        )
+        self.theta = nn.Parameter(torch.empty(units, units))
+        self.theta_0 = nn.Parameter(torch.empty(units, inputs))
+        self.bias = nn.Parameter(torch.zeros(units))
+        self.mask: Tensor
+        self.register_buffer("mask", _mask(structure, units) if mask is None else _checked(mask, units))
+        nn.init.kaiming_normal_(self.theta_0, nonlinearity="linear")
+        nn.init.normal_(self.theta)
+        with torch.no_grad():
+            self.theta.mul_(self.mask)
+            self.theta.mul_(scale / max(float(torch.linalg.matrix_norm(self.connectivity(), 2)), 1e-12))
+
+    @property
+    def activations(self) -> tuple[Activation, ...]:
+        """The activation of the hidden units and of the outputs."""
+        return self._activations
+
+    def connectivity(self) -> Tensor:
+        """Return `W`, `(units, units)`; the entry in row i and column j is the connection from j to i."""
+        theta = self.theta * self.mask
+        return theta + self.gain * theta.T if self.gain else theta
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the outputs at equilibrium, `(batch, outputs)`."""
+        return self.relax(x).states[-1].mean()
+
+    def wire(self, x: Tensor, states: States | None = None, copies: int = 1) -> "DenseWiring":
+        """Return the wiring for one batch."""
+        return DenseWiring(self, x.flatten(1), dict(enumerate(states or (), 1)), copies)
+
+    def changing(self) -> list[str]:
+        """Nothing changes between visits."""
+        return []
+
+    def energy_missing(self) -> str | None:
+        """Only symmetric connections have an energy."""
+        if self.gain == 1:
+            return None
+        return f"a {self.structure} densely connected network has no energy: use Dyadic, or structure='symmetric'"
+
+
+@final
+class DenseWiring(AbstractWiring):
+    """The wiring of a densely connected network: layer 1 holds its hidden units, layer 2 its outputs."""
+
+    depth = 2
+
+    def __init__(self, net: Dense, x: Tensor, states: dict[int, AbstractState], copies: int) -> None:
+        self.net, self.copies, self.weights = net, copies, net.connectivity().detach()
+        hidden = len(net.bias) - net.outputs
+        self.rows = {1: slice(0, hidden), 2: slice(hidden, None)}
+        drive = nn.functional.linear(x, net.theta_0, net.bias).detach()
+        self.input = drive.repeat(copies, 1)
+        silent = {k: Activity(torch.zeros_like(self.input[:, rows])) for k, rows in self.rows.items()}
+        self.states: dict[int, AbstractState] = {0: Activity(x)} | silent | states
+
+    def state(self, k: int) -> AbstractState:
+        """Return the state of layer k."""
+        return self.states[k]
+
+    def means(self) -> Tensor:
+        """Return the means of all units, `(copies * batch, units)`."""
+        return torch.cat([self.states[1].mean(), self.states[2].mean()], 1)
+
+    def errors(self) -> Tensor | None:
+        """Return the errors of all units."""
+        errors = [self.states[k].error() for k in (1, 2)]
+        if all(error is None for error in errors):
+            return None
+        pairs = zip(errors, (1, 2), strict=True)
+        return torch.cat([torch.zeros_like(self.states[k].mean()) if e is None else e for e, k in pairs], 1)
+
+    def drive(self, k: int) -> Tensor:
+        """Return `(W mean + theta_0 x + b)_k`."""
+        rows = self.rows[k]
+        return self.input[:, rows] + _times(self.means(), self.weights[rows].T)
+
+    def feedback(self, k: int) -> Tensor | None:
+        """Return `(W^T error)_k`."""
+        errors = self.errors()
+        return None if errors is None else _times(errors, self.weights[:, self.rows[k]])
+
+    def sent(self, k: int) -> Tensor:
+        """Return `(theta mean + theta_0 x + b)_k`."""
+        rows = self.rows[k]
+        return self.input[:, rows] + _times(self.means(), (self.net.theta * self.net.mask).detach()[rows].T)
+
+    def discount(self, k: int) -> float:
+        """Return 1."""
+        return 1.0
+
+    def learn(self, deltas: dict[int, Tensor]) -> Gradients:
+        """Return the gradients of `<theta mean + theta_0 x + b, delta>`."""
+        delta = torch.cat([deltas[1], deltas[2]], 1)
+        inputs = delta.unflatten(0, (self.copies, -1)).sum(0).real
+        return {
+            self.net.theta: (delta.T @ self.means()).real * self.net.mask,
+            self.net.theta_0: inputs.T @ self.states[0].mean(),
+            self.net.bias: inputs.sum(0),
+        }
+
+    def gradients(self) -> Gradients:
+        """Return the gradients that the errors tell."""
+        errors, rows = self.errors(), self.rows
+        assert errors is not None
+        grads = self.learn({k: errors[:, rows[k]] for k in rows})
+        grads[self.net.theta] += self.net.gain * (self.means().T @ errors) * self.net.mask
+        return grads
+
+    def best_factor(self, iterations: int, margin: float) -> float:
+        """Return the factor of simultaneous updates for the eigenvalue of W with the largest real part and modulus.
+
+        With every eigenvalue `w` of W in `Re w <= mu < 1`, `|w| <= sigma`, the modulus of `1 - a + a w` is smallest for
+        `a = (1 - mu) / ((1 - mu)^2 + sigma^2)`.
+        """
+        v = torch.randn(len(self.weights), generator=torch.Generator().manual_seed(0)).to(self.weights)
+        for _ in range(iterations):
+            v = self.weights.T @ (self.weights @ (v / v.norm().clamp(min=torch.finfo(v.dtype).tiny)))
+        sigma = margin * sqrt(float(v.norm()))
+        mu = min(0.9, sigma * max(self.net.gain, 0.0) if self.net.gain else sigma / sqrt(2))
+        return min(1.0, (1 - mu) / ((1 - mu) ** 2 + sigma**2)) if sigma else 1.0
+
+
+def _times(rows: Tensor, matrix: Tensor) -> Tensor:
+    """A product with a real matrix."""
+    if rows.is_complex():
+        return torch.complex(rows.real @ matrix, rows.imag @ matrix)
+    return rows @ matrix
+
+
+def _gain(structure: Structure, lam: float) -> float:
+    if structure != "interpolated" and lam != 0.5:
+        raise ValueError(f"lam belongs to structure='interpolated', not to {structure!r}")
+    if not 0 <= lam <= 1:
+        raise ValueError(f"lam must lie in [0, 1], not {lam}")
+    gains = {"free": 0.0, "lower": 0.0, "symmetric": 1.0, "skew": -1.0, "interpolated": 2 * lam - 1}
+    if structure not in gains:
+        raise ValueError(f"structure must be one of {', '.join(gains)}, not {structure!r}")
+    return gains[structure]
+
+
+def _mask(structure: Structure, units: int) -> Tensor:
+    everything = torch.ones(units, units, dtype=torch.bool)
+    return ~torch.eye(units, dtype=torch.bool) if structure == "free" else everything.tril(-1)
+
+
+def _checked(mask: Tensor, units: int) -> Tensor:
+    """A user's mask, without self-connections."""
+    if mask.dtype != torch.bool or mask.shape != (units, units):
+        raise ValueError(f"a mask must be a boolean ({units}, {units}), not {mask.dtype} {tuple(mask.shape)}")
+    if bool(mask.diagonal().any()):
+        raise ValueError("a mask must not have self-connections: its diagonal must be False")
+    return mask
+
+
+def _known(module: nn.Module) -> Activation:
+    activation = recognise(module)
+    if activation is None:
+        raise TypeError(f"{type(module).__name__} is not an activation that a layer can have")
+    return activation

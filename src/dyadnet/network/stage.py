@@ -1,0 +1,43 @@
+"""A stage: a map of the layer below, and the activation of the layer's own neurons."""
+
+from dataclasses import dataclass
+
+from torch import nn
+
+from dyadnet.activation import Activation
+from dyadnet.network.linearise import AbstractLinearisation, Point, linearise
+
+
+@dataclass(frozen=True, eq=False)
+class Stage:
+    """One layer: a map of the state below, and the activation of its own neurons.
+
+    Attributes:
+        map: any module; its transpose is its vector-Jacobian product.
+        activation: the elementwise `f`.
+        name: where the map stands in the user's model, for messages and reports.
+    """
+
+    map: nn.Module
+    activation: Activation
+    name: str
+
+    def linearise(self, below: Point) -> AbstractLinearisation:
+        """Return the map at the state `below()`.
+
+        Raises:
+            ValueError: naming the stage, if it cannot take a state of that shape.
+        """
+        try:
+            return linearise(self.map, below)
+        except RuntimeError as error:
+            shape = tuple(below().shape)
+            raise ValueError(f"{self.name} cannot take states of shape {shape}: {_first_line(error)}") from error
+
+    def parameters(self) -> list[nn.Parameter]:
+        """Return the trainable parameters of the map."""
+        return [p for p in self.map.parameters() if p.requires_grad]
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0]

@@ -1,0 +1,112 @@
+"""States of layers: what a layer tells the layers around it, and what of it a relaxation moves."""
+
+import abc
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor
+
+
+class AbstractState(abc.ABC):
+    """The state of one layer."""
+
+    @abc.abstractmethod
+    def mean(self) -> Tensor:
+        """Return the activity that travels through the weights, `(batch, ...)`."""
+
+    @abc.abstractmethod
+    def error(self) -> Tensor | None:
+        """Return the error that travels through their transpose, of the same shape; None stands for zero."""
+
+    @abc.abstractmethod
+    def parts(self) -> tuple[Tensor, ...]:
+        """Return the tensors that a relaxation moves, each `(batch, ...)`."""
+
+    @abc.abstractmethod
+    def of_parts(self, parts: Sequence[Tensor]) -> "AbstractState":
+        """Return a state with other parts."""
+
+
+States = Sequence[AbstractState]
+Neuron = Callable[[int, Tensor, Tensor | None, AbstractState | None], AbstractState]
+"""What a layer makes of its messages: `(layer, drive, feedback, state before) -> state`."""
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Activity(AbstractState):
+    """A layer of ordinary neurons, without any error."""
+
+    s: Tensor
+
+    def mean(self) -> Tensor:
+        """Return `s`."""
+        return self.s
+
+    def error(self) -> None:
+        """Return None."""
+
+    def parts(self) -> tuple[Tensor, ...]:
+        """Return `s`."""
+        return (self.s,)
+
+    def of_parts(self, parts: Sequence[Tensor]) -> "Activity":
+        """Return another activity."""
+        return Activity(parts[0])
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Pair(AbstractState):
+    """A layer of dyads as two plain states: `mean = alpha s^+ + (1 - alpha) s^-`, `error = -(s^+ - s^-) / scale`.
+
+    Attributes:
+        s_plus, s_minus: the two states.
+        scale: nudging strength times batch size, which turns differences into gradients of the batch's mean loss.
+        alpha: the share of `s^+` in the mean.
+    """
+
+    s_plus: Tensor
+    s_minus: Tensor
+    scale: float
+    alpha: float = 0.5
+
+    def plus(self) -> Tensor:
+        """Return `s^+`."""
+        return self.s_plus
+
+    def minus(self) -> Tensor:
+        """Return `s^-`."""
+        return self.s_minus
+
+    def mean(self) -> Tensor:
+        """Return the mean of the two states."""
+        return torch.lerp(self.s_minus, self.s_plus, self.alpha)
+
+    def error(self) -> Tensor:
+        """Return the error."""
+        return (self.s_minus - self.s_plus).div_(self.scale)
+
+    def parts(self) -> tuple[Tensor, ...]:
+        """Return `s^+` and `s^-`."""
+        return self.s_plus, self.s_minus
+
+    def of_parts(self, parts: Sequence[Tensor]) -> "Pair":
+        """Return another pair of the same scale."""
+        return Pair(parts[0], parts[1], self.scale, self.alpha)
+
+
+def toward(old: AbstractState, new: AbstractState, factor: float) -> AbstractState:
+    """Return `(1 - factor) old + factor new`, part by part."""
+    if factor == 1:
+        return new
+    return new.of_parts([torch.lerp(o, n, factor) for o, n in zip(old.parts(), new.parts(), strict=True)])
+
+
+def distance(old: AbstractState, new: AbstractState) -> Tensor:
+    """Return how far each sample's parts lie apart relative to their size (or to 1, if they are smaller), `(batch,)`."""
+    apart = [(n - o).abs().flatten(1).amax(1) for o, n in zip(old.parts(), new.parts(), strict=True)]
+    size = [n.abs().flatten(1).amax(1).clamp(min=1) for n in new.parts()]
+    return torch.stack([a / s for a, s in zip(apart, size, strict=True)]).amax(0)

@@ -1,0 +1,140 @@
+"""Relaxation: layers update from one another until they agree.
+
+A relaxation is an order of updates, a solver and a stopping rule; it returns the states it reached and how settled they
+are. Whatever the neurons make of their messages (free, nudged, clamped, dyads), this loop is the only one.
+"""
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from dyadnet.network.state import AbstractState, Neuron, distance, toward
+from dyadnet.network.wiring import AbstractWiring
+from dyadnet.relax.schedule import AbstractSchedule, OddEven
+from dyadnet.relax.anderson import Mixer
+from dyadnet.relax.solver import AbstractSolver, Anderson, Damped, OverRelaxed
+from dyadnet.relax.stopping import AbstractStop, Count, Residual, settled
+
+
+class NotSettled(RuntimeError):
+    """A relaxation ended before the states had settled."""
+
+
+class NotSettledWarning(UserWarning):
+    """A relaxation ended before the states had settled."""
+
+
+@dataclass(frozen=True)
+class Relaxation:
+    """How the states of a recurrent network reach equilibrium.
+
+    Args:
+        schedule: the order of updates within a pass.
+        solver: how far to go towards each update.
+        stop: when to stop.
+        strict: whether an unsettled state is an error; otherwise it is a warning.
+    """
+
+    schedule: AbstractSchedule = field(default_factory=OddEven)
+    solver: AbstractSolver = field(default_factory=OverRelaxed)
+    stop: AbstractStop = field(default_factory=Residual)
+    strict: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Solution:
+    """The end of a relaxation.
+
+    Attributes:
+        states: one a layer, the lowest first.
+        residual: how far each sample is from settled, `(batch,)`.
+        iterations: passes made.
+        converged: which samples have settled, `(batch,)`.
+        trace: the largest residual after every pass at which it was looked at.
+    """
+
+    states: Sequence[AbstractState]
+    residual: Tensor
+    iterations: int
+    converged: Tensor
+    trace: Sequence[float] = ()
+
+
+@torch.no_grad()
+def settle(
+    wiring: AbstractWiring, neuron: Neuron, relaxation: Relaxation, *, generator: torch.Generator | None = None
+) -> Solution:
+    """Update the layers of `wiring` until the stopping rule is content.
+
+    Raises:
+        NotSettled: if the relaxation is strict and some sample has not settled.
+    """
+    generator = generator or torch.Generator().manual_seed(0)
+    stop, solver, trace = relaxation.stop, relaxation.solver, []
+    tolerance = stop.tolerance_for(wiring.states[0].mean().dtype)
+    factor, mixer = _factor(solver, wiring), Mixer(solver.memory) if isinstance(solver, Anderson) else None
+    residuals: dict[int, Tensor] = {}
+    iteration = 0
+    for iteration in range(1, stop.most + 1):
+        before = dict(wiring.states)
+        look = tolerance is not None or iteration == stop.most
+        one_pass(wiring, neuron, relaxation.schedule, factor, generator, residuals if look else None)
+        if look and len(residuals) == wiring.depth:
+            trace.append(max(float(residual.max()) for residual in residuals.values()))
+            if tolerance is not None and trace[-1] <= tolerance:
+                break
+        if mixer is not None:
+            mixer.mix(before, wiring.states)
+    residual = torch.stack(list(residuals.values())).amax(0)
+    states = [wiring.state(k) for k in range(1, wiring.depth + 1)]
+    solution = Solution(states, residual, iteration, settled(residual, stop), trace)
+    _complain(solution, relaxation)
+    return solution
+
+
+def one_pass(
+    wiring: AbstractWiring,
+    neuron: Neuron,
+    schedule: AbstractSchedule,
+    factor: float,
+    generator: torch.Generator,
+    residuals: dict[int, Tensor] | None = None,
+) -> None:
+    """Visit the layers once; note how far each visited layer was from its update in `residuals`."""
+    for group in schedule.one_pass(wiring.depth, generator):
+        messages = {k: (wiring.drive(k), wiring.feedback(k)) for k in group}
+        for k, (drive, feedback) in messages.items():
+            old = wiring.states.get(k)
+            new = neuron(k, drive, feedback, old)
+            known = old is not None and len(old.parts()) == len(new.parts())
+            if residuals is not None:
+                residuals[k] = distance(old, new) if known else distance(new, new) + torch.inf
+            wiring.states[k] = toward(old, new, factor) if known else new
+
+
+def _factor(solver: AbstractSolver, wiring: AbstractWiring) -> float:
+    """How far a solver goes towards an update."""
+    match solver:
+        case Damped() | Anderson():
+            return solver.factor
+        case OverRelaxed():
+            return wiring.best_factor(solver.iterations, solver.margin)
+    return 1.0
+
+
+def _complain(solution: Solution, relaxation: Relaxation) -> None:
+    """Say that states have not settled: unsettled equilibria are never used silently."""
+    missing = int((~solution.converged).sum())
+    if missing == 0:
+        return
+    message = (
+        f"{missing} of {len(solution.converged)} samples have not settled after {solution.iterations} passes "
+        f"(residual {float(solution.residual.max()):.1e}): allow more passes, another solver or smaller weights"
+    )
+    if relaxation.strict:
+        raise NotSettled(message)
+    if not isinstance(relaxation.stop, Count):  # who asks for a number of passes has decided
+        warnings.warn(message, NotSettledWarning, stacklevel=3)

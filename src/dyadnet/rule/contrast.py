@@ -1,0 +1,67 @@
+"""What contrastive rules share: a free phase, phases under other boundary conditions, and a weighted sum of `dE/dtheta`."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dyadnet.energy.base import AbstractEnergy, Output
+from dyadnet.network.linearise import Gradients
+from dyadnet.network.state import Activity, States
+from dyadnet.relax.relaxation import Relaxation, Solution
+
+
+@dataclass(frozen=True, eq=False)
+class Contrast:
+    """The gradients that a contrast told, and how settled its phases were (the other phases; the free one apart)."""
+
+    grads: Gradients
+    free: Solution
+    others: Solution
+
+
+def contrast(
+    energy: AbstractEnergy,
+    x: Tensor,
+    free: Solution,
+    output: Output,
+    weights: Sequence[complex],
+    *,
+    free_weight: float = 0.0,
+    relaxation: Relaxation | None = None,
+) -> Contrast:
+    """Relax the other phases from the free states, all in one batch, and contrast the energies.
+
+    Args:
+        energy: of the network.
+        x: inputs `(batch, ...)`.
+        free: the free phase.
+        output: the boundary condition of the stacked phases.
+        weights: one a phase; divided by the batch size here, so that gradients are those of the mean loss.
+        free_weight: the weight of the free phase.
+        relaxation: of the other phases.
+    """
+    complex_ = any(isinstance(weight, complex) for weight in weights)
+    start = repeated(free.states, len(weights), complex_=complex_)
+    others = energy.minimise(x, output, start, relaxation, copies=len(weights))
+    states, scaled = others.states, [weight / len(x) for weight in weights]
+    if free_weight:
+        states = [Activity(torch.cat([a.mean(), b.mean()])) for a, b in zip(states, free.states, strict=True)]
+        scaled.append(free_weight / len(x))
+    return Contrast(energy.gradients(x, states, scaled), free, others)
+
+
+def repeated(states: States, copies: int, *, complex_: bool = False) -> States:
+    """Return copies of a batch of states, one after another."""
+    stacked = [torch.cat([state.mean()] * copies) for state in states]
+    if complex_:
+        stacked = [torch.complex(s, torch.zeros_like(s)) for s in stacked]
+    return [Activity(s) for s in stacked]
+
+
+def summary(free: Solution, others: Solution, batch: int) -> Solution:
+    """Return both phases as one: the passes add up, and a sample has settled if it has in every phase."""
+    residual = torch.maximum(free.residual, others.residual.real.unflatten(0, (-1, batch)).amax(0))
+    converged = free.converged & others.converged.unflatten(0, (-1, batch)).all(0)
+    return Solution(free.states, residual, free.iterations + others.iterations, converged, [*free.trace, *others.trace])

@@ -1,0 +1,116 @@
+"""Contrastive Hebbian learning and coupled learning: outputs clamped to a target, or on the way to it.
+
+    contrastive Hebbian     g = dE/dtheta(s | output = y) - dE/dtheta(s free)           (Movellan 1991; beta -> infinity of 3.11)
+    coupled learning        g = [dE/dtheta(s | output = o(beta)) - dE/dtheta(s | output = o(0))] / beta,
+                            o(nu) = o_free - nu l'(o_free)                               (Stern et al. 2021)
+
+For the squared error `o(beta)` is `(1 - beta) o_free + beta y`: coupled learning at full clamp, `beta = 1`, is contrastive
+Hebbian learning. In a layered network with weak feedback, `lam = (1 + gamma) / 2`, the energy carries the layerwise discount
+`gamma` of Xie and Seung (2003), and contrastive Hebbian learning tends to backpropagation as `gamma -> 0`.
+"""
+
+from dataclasses import dataclass
+from math import isfinite
+from typing import Literal, final
+
+import torch
+from torch import Tensor
+
+from dyadnet.energy.hopfield import HopfieldEnergy
+from dyadnet.loss import Loss, as_loss, one_hot
+from dyadnet.network.base import AbstractNetwork
+from dyadnet.network.linearise import Gradients
+from dyadnet.network.state import States
+from dyadnet.relax.relaxation import Relaxation, Solution
+from dyadnet.rule.base import AbstractRule, Estimate
+from dyadnet.rule.contrast import contrast, summary
+from dyadnet.rule.nudge import clamped
+
+
+@final
+@dataclass(frozen=True)
+class ContrastiveHebbian(AbstractRule):
+    """Contrastive Hebbian learning.
+
+    Integer classes are clamped as one-hot outputs. The update is the gradient of `E(clamped) - E(free)`; for weak feedback
+    that is the gradient of the squared error, whatever `loss` is reported.
+
+    Args:
+        relaxation: how states reach equilibrium; None stands for the network's own.
+    """
+
+    relaxation: Relaxation | None = None
+
+    def estimate(
+        self,
+        net: AbstractNetwork,
+        loss: Loss,
+        x: Tensor,
+        y: Tensor,
+        *,
+        states: States | None = None,
+        generator: torch.Generator | None = None,
+        keep_states: bool = True,
+    ) -> Estimate:
+        """Relax freely, then clamped; the states are the free ones."""
+        energy = HopfieldEnergy(net)
+        free = energy.minimise(x, None, states, self.relaxation)
+        output = clamped(one_hot(y, free.states[-1].mean()))
+        found = contrast(energy, x, free, output, [1.0], free_weight=-1.0, relaxation=self.relaxation)
+        return _estimate(loss, y, free, found.others, found.grads, keep_states=keep_states)
+
+
+@final
+@dataclass(frozen=True)
+class CoupledLearning(AbstractRule):
+    """Coupled learning: the output is clamped a little nearer to the target than it is by itself.
+
+    Args:
+        beta: how far, in (0, 1] for the squared error.
+        variant: `positive` (towards the target, against free), `negative` (free, against away from it) or `centred`.
+        relaxation: how states reach equilibrium; None stands for the network's own.
+    """
+
+    beta: float = 0.25
+    variant: Literal["positive", "negative", "centred"] = "centred"
+    relaxation: Relaxation | None = None
+
+    def __post_init__(self) -> None:
+        if not (isfinite(self.beta) and 0 < self.beta <= 1):
+            raise ValueError(f"beta must lie in (0, 1], not {self.beta}")
+        if self.variant not in ("positive", "negative", "centred"):
+            raise ValueError(f"there is no variant {self.variant!r}")
+
+    def estimate(
+        self,
+        net: AbstractNetwork,
+        loss: Loss,
+        x: Tensor,
+        y: Tensor,
+        *,
+        states: States | None = None,
+        generator: torch.Generator | None = None,
+        keep_states: bool = True,
+    ) -> Estimate:
+        """Relax freely, then with the output held near its free value; the states are the free ones."""
+        energy, beta = HopfieldEnergy(net), self.beta
+        free = energy.minimise(x, None, states, self.relaxation)
+        nudges, weights, free_weight = {
+            "positive": ([beta], [1 / beta], -1 / beta),
+            "negative": ([-beta], [-1 / beta], 1 / beta),
+            "centred": ([beta, -beta], [0.5 / beta, -0.5 / beta], 0.0),
+        }[self.variant]
+        prediction = free.states[-1].mean()
+        slope = as_loss(loss).gradient(prediction, y)
+        output = clamped(torch.cat([prediction - nudge * slope for nudge in nudges]))
+        found = contrast(energy, x, free, output, weights, free_weight=free_weight, relaxation=self.relaxation)
+        return _estimate(loss, y, free, found.others, found.grads, keep_states=keep_states)
+
+
+def _estimate(
+    loss: Loss, y: Tensor, free: Solution, others: Solution, grads: Gradients, *, keep_states: bool
+) -> Estimate:
+    """Collect what both phases gave."""
+    prediction, solution = free.states[-1].mean(), summary(free, others, len(y))
+    kept = free.states if keep_states else None
+    return Estimate(as_loss(loss)(prediction, y).mean(), prediction, grads, kept, solution.iterations, solution)

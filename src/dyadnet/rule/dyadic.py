@@ -1,0 +1,163 @@
+"""Dyadic learning: two-state neurons in a network of any connectivity (paper E; thesis chapter 4).
+
+    min_{s+} max_{s-}  1/2 l(s+) + 1/2 l(s-) + (1/beta) [ G(s+) - G(s-) - <s+ - s-, W mean + b> ]          (4.7)
+
+Stationary states, with `mean = (s^+ + s^-) / 2` and `d = s^+ - s^-`:
+
+    s^+ = f( W mean + b + 1/2 W^T d - beta/2 l'(s^+) )
+    s^- = f( W mean + b - 1/2 W^T d + beta/2 l'(s^-) )
+
+and the weights learn from `dL/dW = -(1/beta) d mean^T`. Means travel through W, differences through its transpose. For
+`W = theta + c theta^T` this is `dL/dtheta = -(1/beta) (d mean^T + c mean d^T)`, restricted to `theta`'s entries.
+
+    symmetric W (c = 1)          the two states decouple: each is the network nudged by +-beta/2 (equilibrium propagation)
+    layered skew W (c = -1)      states decouple into two copies of the free network whose outputs are nudged by +-beta/2:
+                                 s^+ of the output's parity and s^- of the other one belong to the first
+    lower-triangular W (c = 0)   dual propagation
+"""
+
+from dataclasses import dataclass
+from math import isfinite
+from typing import Literal, final
+
+import torch
+from torch import Tensor
+
+from dyadnet.loss import AbstractLoss, Loss, as_loss
+from dyadnet.network.base import AbstractNetwork
+from dyadnet.network.layered import Layered
+from dyadnet.network.state import AbstractState, Activity, Neuron, Pair, States
+from dyadnet.relax.relaxation import Relaxation, Solution, settle
+from dyadnet.rule.base import AbstractRule, Estimate
+from dyadnet.rule.nudge import both, nudged
+
+
+@final
+@dataclass(frozen=True)
+class Dyadic(AbstractRule):
+    """Gradients from dyadic neurons in a network of any symmetry.
+
+    The error of the estimate falls as `beta^2`.
+
+    Args:
+        beta: nudging strength a sample; each state is nudged by half of it.
+        form: `joint` infers both states together; `two-phase` runs the free network twice with opposite nudges, where that
+            is exact (symmetric networks, layered skew ones); `auto` takes the latter where it is exact.
+        relaxation: how states reach equilibrium; None stands for the network's own.
+
+    Raises:
+        ValueError: for a `beta` that is not positive, or beyond the bound of the loss; `two-phase` where it is not exact.
+    """
+
+    beta: float = 0.5
+    form: Literal["auto", "joint", "two-phase"] = "auto"
+    relaxation: Relaxation | None = None
+
+    def __post_init__(self) -> None:
+        if not (isfinite(self.beta) and self.beta > 0):
+            raise ValueError(f"beta must be a positive number, not {self.beta}")
+        if self.form not in ("auto", "joint", "two-phase"):
+            raise ValueError(f"form must be auto, joint or two-phase, not {self.form!r}")
+
+    def estimate(
+        self,
+        net: AbstractNetwork,
+        loss: Loss,
+        x: Tensor,
+        y: Tensor,
+        *,
+        states: States | None = None,
+        generator: torch.Generator | None = None,
+        keep_states: bool = True,
+    ) -> Estimate:
+        """Relax dyads; the states are `Pair`s, and the output is their mean."""
+        loss, relaxation = as_loss(loss), self.relaxation or net.relaxation
+        exact = decouples(net)
+        if self.form == "two-phase" and not exact:
+            raise ValueError("this network's dyads do not decouple into two phases: use form='joint'")
+        reach = self._two_phases if exact and self.form != "joint" else self._joint
+        pairs, solution = reach(net, loss, x, y, states, relaxation)
+        wiring = net.wire(x, pairs)
+        with torch.no_grad():
+            grads = wiring.gradients()
+        output = pairs[-1].mean()
+        return Estimate(loss(output, y).mean(), output, grads, pairs, solution.iterations, solution)
+
+    def _joint(
+        self, net: AbstractNetwork, loss: AbstractLoss, x: Tensor, y: Tensor, states: States | None, how: Relaxation
+    ) -> tuple[States, Solution]:
+        """Infer both states together."""
+        scale, last = self.beta * len(x), len(net.activations)
+
+        def neuron(k: int, drive: Tensor, feedback: Tensor | None, before: AbstractState | None) -> AbstractState:
+            half = torch.zeros_like(drive) if feedback is None else feedback * (scale / 2)
+            plus, minus, f = drive - half, drive + half, net.activations[k - 1].f
+            if k < last:
+                return Pair(f(plus), f(minus), scale)
+            old = before if isinstance(before, Pair) else None
+            return Pair(
+                nudged(net, loss, plus, y, self.beta / 2, old and old.s_plus),
+                nudged(net, loss, minus, y, -self.beta / 2, old and old.s_minus),
+                scale,
+            )
+
+        solution = settle(net.wire(x, states), neuron, how)
+        return solution.states, solution
+
+    def _two_phases(
+        self, net: AbstractNetwork, loss: AbstractLoss, x: Tensor, y: Tensor, states: States | None, how: Relaxation
+    ) -> tuple[States, Solution]:
+        """Relax two copies of the free network with opposite nudges, and sort them into dyads."""
+        scale, last = self.beta * len(x), len(net.activations)
+        strengths = torch.tensor([self.beta / 2, -self.beta / 2], dtype=x.dtype, device=x.device)
+        output = both(net, loss, y, strengths)
+
+        def neuron(k: int, drive: Tensor, feedback: Tensor | None, before: AbstractState | None) -> AbstractState:
+            if k == last:
+                return Activity(output(drive, None if before is None else before.mean()))
+            return net.free(k, drive, feedback, before)
+
+        start = None if states is None else _copies(states, net.gain)
+        solution = settle(net.wire(x, start, copies=2), neuron, how)
+        pairs = [
+            Pair(*_in_order(state.mean().chunk(2), swap=net.gain < 0 and (last - k) % 2 == 1), scale)
+            for k, state in enumerate(solution.states, 1)
+        ]
+        return pairs, solution
+
+
+def decouples(net: AbstractNetwork) -> bool:
+    """Return whether the dyads of a network fall apart into two copies of the free network, exactly.
+
+    They do for symmetric connections and for layered skew ones, if the maps between layers are affine.
+    """
+    if isinstance(net, Layered):
+        return net.gain in (-1, 1) and net.affine()
+    return net.gain == 1
+
+
+def contrastive_matrix(connectivity: Tensor) -> Tensor:
+    """Return the symmetric matrix of thesis eq. 4.8, through which `(s^+, s^-)` interact, for a given `W`.
+
+    >>> contrastive_matrix(torch.tensor([[0.0, 1.0], [1.0, 0.0]]))      # symmetric: s^+ and s^- do not interact
+    tensor([[ 0.,  2.,  0.,  0.],
+            [ 2.,  0.,  0.,  0.],
+            [ 0.,  0., -0., -2.],
+            [ 0.,  0., -2., -0.]])
+    """
+    both_ways, difference = connectivity + connectivity.T, connectivity - connectivity.T
+    return torch.cat([torch.cat([both_ways, difference], 1), torch.cat([-difference, -both_ways], 1)])
+
+
+def _in_order(states: tuple[Tensor, ...], *, swap: bool) -> tuple[Tensor, Tensor]:
+    return (states[1], states[0]) if swap else (states[0], states[1])
+
+
+def _copies(states: States, gain: float) -> States:
+    """Dyads sorted back into the two copies of the network that they came from."""
+    sorted_back = []
+    for k, state in enumerate(states, 1):
+        parts = state.parts() if len(state.parts()) == 2 else state.parts() * 2
+        swap = gain < 0 and (len(states) - k) % 2 == 1
+        sorted_back.append(Activity(torch.cat(_in_order(parts, swap=swap))))
+    return sorted_back

@@ -1,0 +1,112 @@
+"""Equilibrium propagation and its relatives: contrasts of energies at nudged outputs (thesis eqs 3.9-3.11).
+
+    s_nu = argmin_s  E(s) + nu l(s),          g = sum_i w_i  dE/dtheta(s_{nu_i})
+
+    positive       nu = beta, 0                        w = 1/beta, -1/beta                     error O(beta)
+    negative       nu = 0, -beta                       w = 1/beta, -1/beta                     O(beta)
+    centred        nu = beta, -beta                    w = 1/(2 beta), -1/(2 beta)             O(beta^2)
+    random-sign    positive or negative, drawn for every batch                                 O(beta), without bias in beta
+    holomorphic    nu_j = beta exp(2 pi i j / N)       w_j = exp(-2 pi i j / N) / (N beta)     O(beta^N)
+
+The free state is found first; nudged phases start from it, all of them stacked into one batch. With N complex nudges only
+those in the upper half plane are run: the others are their conjugates. N = 2 is the centred form.
+"""
+
+import cmath
+from dataclasses import dataclass
+from math import isfinite
+from typing import Literal, final
+
+import torch
+from torch import Tensor
+
+from dyadnet.energy.hopfield import HopfieldEnergy
+from dyadnet.loss import Loss, as_loss
+from dyadnet.network.base import AbstractNetwork
+from dyadnet.network.linearise import Gradients
+from dyadnet.network.state import Activity, States
+from dyadnet.relax.relaxation import Relaxation, Solution
+from dyadnet.rule.base import AbstractRule, Estimate
+from dyadnet.rule.contrast import contrast, summary
+from dyadnet.rule.nudge import both
+
+Variant = Literal["centred", "positive", "negative", "random-sign", "holomorphic"]
+
+
+@final
+@dataclass(frozen=True)
+class EquilibriumPropagation(AbstractRule):
+    """Gradients from the difference of nudged equilibria of a network with an energy.
+
+    Args:
+        beta: nudging strength a sample. A dyadic `beta` is twice that of the centred form.
+        variant: as at the head of this file.
+        nudges: the number N of complex nudges of the holomorphic variant, even; the loss must be the squared error and
+            the activations holomorphic (tanh, sigmoid, identity).
+        relaxation: how the free states reach equilibrium; None stands for the network's own.
+        nudged_relaxation: the same for the nudged states; None stands for `relaxation`.
+
+    Raises:
+        ValueError: for settings out of range; in `estimate`, where the network has no energy or `beta` exceeds the bound
+            of the loss.
+    """
+
+    beta: float = 0.25
+    variant: Variant = "centred"
+    nudges: int = 4
+    relaxation: Relaxation | None = None
+    nudged_relaxation: Relaxation | None = None
+
+    def __post_init__(self) -> None:
+        if not (isfinite(self.beta) and self.beta > 0):
+            raise ValueError(f"beta must be a positive number, not {self.beta}")
+        if self.variant not in ("centred", "positive", "negative", "random-sign", "holomorphic"):
+            raise ValueError(f"there is no variant {self.variant!r}")
+        if self.nudges < 2 or self.nudges % 2:
+            raise ValueError(f"the number of nudges must be even, not {self.nudges}")
+
+    def estimate(
+        self,
+        net: AbstractNetwork,
+        loss: Loss,
+        x: Tensor,
+        y: Tensor,
+        *,
+        states: States | None = None,
+        generator: torch.Generator | None = None,
+        keep_states: bool = True,
+    ) -> Estimate:
+        """Relax freely, then nudged; the states are the free ones."""
+        energy, loss = HopfieldEnergy(net), as_loss(loss)
+        free = energy.minimise(x, None, states, self.relaxation)
+        nudges, weights, free_weight = self.phases(generator)
+        strengths = torch.tensor(nudges, device=x.device)
+        output = both(net, loss, y, strengths.to(x.dtype) if not strengths.is_complex() else strengths)
+        how = self.nudged_relaxation or self.relaxation
+        found = contrast(energy, x, free, output, weights, free_weight=free_weight, relaxation=how)
+        solution = summary(free, found.others, len(x))
+        prediction = free.states[-1].mean()
+        kept = free.states if keep_states else None
+        return Estimate(loss(prediction, y).mean(), prediction, found.grads, kept, solution.iterations, solution)
+
+    def phases(self, generator: torch.Generator | None = None) -> tuple[list[complex], list[complex], float]:
+        """Return the nudges, their weights, and the weight of the free phase."""
+        beta, variant = self.beta, self.variant
+        if variant == "random-sign":
+            generator = generator or torch.Generator().manual_seed(0)
+            variant = "positive" if torch.rand((), generator=generator) < 0.5 else "negative"
+        match variant:
+            case "positive":
+                return [beta], [1 / beta], -1 / beta
+            case "negative":
+                return [-beta], [-1 / beta], 1 / beta
+            case "centred":
+                return [beta, -beta], [0.5 / beta, -0.5 / beta], 0.0
+        half = self.nudges // 2
+        turns = [cmath.exp(1j * cmath.pi * j / half) for j in range(half + 1)]
+        share = [1.0 if j in (0, half) else 2.0 for j in range(half + 1)]  # a nudge and its conjugate in one
+        return (
+            [beta * turn for turn in turns],
+            [part / (self.nudges * beta * turn) for part, turn in zip(share, turns, strict=True)],
+            0.0,
+        )

@@ -1,0 +1,36 @@
+"""Boundary conditions of an output layer: nudged towards (or away from) a target, or clamped to it."""
+
+import torch
+from torch import Tensor
+
+from dyadnet.activation import half_square
+from dyadnet.energy.base import Output
+from dyadnet.loss import AbstractLoss, Strength
+from dyadnet.network.base import AbstractNetwork
+
+
+def nudged(
+    net: AbstractNetwork, loss: AbstractLoss, drive: Tensor, y: Tensor, strength: Strength, before: Tensor | None
+) -> Tensor:
+    """Return the output layer that minimises `G(s) - <s, drive> + strength l(s, y)`.
+
+    For linear and clipped outputs (`G = 1/2 s^2` on a range) it is the proximal step, exactly; for others, and for losses
+    without a proximal step, the loss is linearised at the state before: a fixed point of the updates is stationary all
+    the same.
+    """
+    readout = net.activations[-1]
+    if readout.potential is half_square:
+        return readout.f(loss.proximal(drive, y, strength))
+    at = readout.f(drive) if before is None else before
+    return readout.f(drive - strength * loss.gradient(at, y))
+
+
+def both(net: AbstractNetwork, loss: AbstractLoss, y: Tensor, strengths: Tensor) -> Output:
+    """Return the boundary condition of copies of a batch that are nudged with one strength each."""
+    targets, each = torch.cat([y] * len(strengths)), strengths.repeat_interleave(len(y))[:, None]
+    return lambda drive, before: nudged(net, loss, drive, targets, each, before)
+
+
+def clamped(values: Tensor) -> Output:
+    """Return the boundary condition that holds the output at `values`."""
+    return lambda drive, before: values

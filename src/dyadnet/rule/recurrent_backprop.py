@@ -1,0 +1,53 @@
+"""Recurrent backpropagation: the exact gradient at an equilibrium, by implicit differentiation (Almeida 1987, Pineda 1987).
+
+At `s = f(u)`, `u = W s + b`, the errors in the drives solve the linear equations
+
+    delta_k = f'(u_k) * [ (W^T delta)_k + dl/ds_k ]
+
+which relax as the states themselves do: the multipliers of the Lagrangian (thesis eqs 3.5-3.7) in a network with loops.
+"""
+
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor
+
+from dyadnet.loss import Loss, as_loss
+from dyadnet.network.base import AbstractNetwork
+from dyadnet.network.state import States
+from dyadnet.relax.relaxation import Relaxation, settle
+from dyadnet.rule.base import AbstractRule, Estimate
+from dyadnet.rule.lagrangian import multiplied
+
+
+@final
+@dataclass(frozen=True)
+class RecurrentBackprop(AbstractRule):
+    """The exact gradient at equilibrium, for every network: the reference of the other rules.
+
+    Args:
+        relaxation: how states and multipliers reach equilibrium; None stands for the network's own.
+    """
+
+    relaxation: Relaxation | None = None
+
+    def estimate(
+        self,
+        net: AbstractNetwork,
+        loss: Loss,
+        x: Tensor,
+        y: Tensor,
+        *,
+        states: States | None = None,
+        generator: torch.Generator | None = None,
+        keep_states: bool = True,
+    ) -> Estimate:
+        """Relax states and multipliers together."""
+        loss, wiring = as_loss(loss), net.wire(x, states)
+        neuron = multiplied(net.activations, loss, x, y)
+        solution = settle(wiring, neuron, self.relaxation or net.relaxation, generator=generator)
+        with torch.no_grad():
+            grads, output = wiring.gradients(), solution.states[-1].mean()
+        kept = solution.states if keep_states else None
+        return Estimate(loss(output, y).mean(), output, grads, kept, solution.iterations, solution)
