@@ -2,9 +2,9 @@
 
     E(s) = sum_k c^(k-L) [ G(s_k) - <s_k, map_k(s_{k-1})> ],      grad G = f^{-1}                    (thesis eq. 3.8)
 
-A layer that minimises it given its neighbours is `s_k = f(map_k(s_{k-1}) + c J_{k+1}^T s_{k+1})`: the layered network with
-`c = 2 lam - 1` in (0, 1]. At `c = 1` it is the symmetric Hopfield network; below, the layerwise discounted energy of Xie and
-Seung (2003), whose feedback gets weaker with every layer and which tends to backpropagation as `c -> 0`.
+A layer that minimises it given its neighbours is `s_k = f(map_k(s_{k-1}) + c J_{k+1}^T s_{k+1})`: the layered network
+with `c = 2 lam - 1` in (0, 1]. At `c = 1` it is the symmetric Hopfield network; below, the layerwise discounted energy
+of Xie and Seung (2003), whose feedback weakens with every layer and which tends to backpropagation as `c -> 0`.
 """
 
 from collections.abc import Sequence

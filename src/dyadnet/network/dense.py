@@ -1,4 +1,4 @@
-"""Densely connected networks: every unit may hear every other, `s = f(W s + theta_0 x + b)`, zero diagonal (thesis eq. 4.5).
+"""Densely connected networks: units hear one another, `s = f(W s + theta_0 x + b)`, zero diagonal (thesis eq. 4.5).
 
 The weights are `W = theta + c theta^T`, where a mask says which entries of `theta` exist:
 
@@ -22,7 +22,7 @@ from dyadnet.network.state import AbstractState, Activity, States
 from dyadnet.network.wiring import AbstractWiring
 from dyadnet.relax.relaxation import Relaxation
 from dyadnet.relax.schedule import Parallel
-from dyadnet.relax.solver import OverRelaxed
+from dyadnet.relax.solver import Anderson
 
 Structure = Literal["free", "lower", "symmetric", "skew", "interpolated"]
 
@@ -41,7 +41,7 @@ class Dense(AbstractNetwork):
         activation: of the hidden units.
         readout: the activation of the outputs; linear by default.
         scale: the spectral norm that `W` starts with.
-        relaxation: how states reach equilibrium.
+        relaxation: how states reach equilibrium; None stands for simultaneous updates with Anderson acceleration.
 
     >>> net = Dense(4, 6, 2, structure="skew")
     >>> W = net.connectivity()
@@ -61,12 +61,13 @@ class Dense(AbstractNetwork):
         activation: nn.Module | None = None,
         readout: nn.Module | None = None,
         scale: float = 0.9,
-        relaxation: Relaxation = Relaxation(schedule=Parallel(), solver=OverRelaxed()),
+        relaxation: Relaxation | None = None,
     ) -> None:
         super().__init__()
         if not 0 < outputs < units:
             raise ValueError(f"{units} units cannot have {outputs} outputs and hidden units besides")
-        self.outputs, self.structure, self.relaxation = outputs, structure, relaxation
+        self.outputs, self.structure = outputs, structure
+        self.relaxation = relaxation or Relaxation(schedule=Parallel(), solver=Anderson())
         self.gain = _gain(structure, lam)
         self._activations = tuple(
             _known(module) for module in (activation or nn.Hardtanh(0, 1), readout or nn.Identity())
@@ -151,6 +152,18 @@ class DenseWiring(AbstractWiring):
         """Return `(W^T error)_k`."""
         errors = self.errors()
         return None if errors is None else _times(errors, self.weights[:, self.rows[k]])
+
+    def couple(self, k: int, vectors: dict[int, Tensor], up: float, down: float) -> Tensor | None:
+        """Return `((up theta + down theta^T) v)_k`."""
+        if not vectors:
+            return None
+        theta, rows = (self.net.theta * self.net.mask).detach(), self.rows[k]
+        parts = [vectors[j] if j in vectors else torch.zeros_like(self.states[j].mean()) for j in (1, 2)]
+        return torch.cat(parts, 1) @ (up * theta[rows].T + down * theta[:, rows])
+
+    def probe(self) -> "DenseWiring":
+        """Return the wiring of the first sample, silent."""
+        return DenseWiring(self.net, self.states[0].mean()[:1], {}, 1)
 
     def sent(self, k: int) -> Tensor:
         """Return `(theta mean + theta_0 x + b)_k`."""

@@ -106,7 +106,7 @@ def toward(old: AbstractState, new: AbstractState, factor: float) -> AbstractSta
 
 
 def distance(old: AbstractState, new: AbstractState) -> Tensor:
-    """Return how far each sample's parts lie apart relative to their size (or to 1, if they are smaller), `(batch,)`."""
+    """Return how far each sample's parts lie apart, relative to their size or to 1 if they are smaller, `(batch,)`."""
     apart = [(n - o).abs().flatten(1).amax(1) for o, n in zip(old.parts(), new.parts(), strict=True)]
     size = [n.abs().flatten(1).amax(1).clamp(min=1) for n in new.parts()]
     return torch.stack([a / s for a, s in zip(apart, size, strict=True)]).amax(0)

@@ -6,7 +6,8 @@ A network is an operator `theta` between its layers and a feedback gain `c = 2 l
     drive     u_k = (W mean + b)_k       =  map_k(mean_{k-1}) + c J_{k+1}^T mean_{k+1}
     feedback  v_k = (W^T error)_k        =  J_{k+1}^T error_{k+1} + c J_k error_{k-1}
 
-(the right sides for a chain, with `J_k` the derivative of `map_k` where its mean last travelled up), and the weights learn
+(the right sides for a chain, with `J_k` the derivative of `map_k` where its mean last travelled up), and the weights
+learn
 
     d loss / d theta  =  d/d theta  [ <theta mean, error> + c <theta error, mean> ] .
 """
@@ -41,6 +42,17 @@ class AbstractWiring(abc.ABC):
     @abc.abstractmethod
     def feedback(self, k: int) -> Tensor | None:
         """Return what the errors of the other layers send to layer k; None stands for zero."""
+
+    @abc.abstractmethod
+    def couple(self, k: int, vectors: dict[int, Tensor], up: float, down: float) -> Tensor | None:
+        """Return `((up theta + down theta^T) v)_k` for one vector a layer; missing ones and None stand for zero.
+
+        `W v` is `couple(up=1, down=c)`, `W^T v` is `couple(up=c, down=1)`.
+        """
+
+    @abc.abstractmethod
+    def probe(self) -> "AbstractWiring":
+        """Return the wiring of the first sample alone, with layers at some activity."""
 
     @abc.abstractmethod
     def sent(self, k: int) -> Tensor:
@@ -135,13 +147,18 @@ class ChainWiring(AbstractWiring):
 
     def feedback(self, k: int) -> Tensor | None:
         """Return `v_k`."""
-        above = self.states[k + 1].error() if k + 1 in self.states else None
-        below = self.states[k - 1].error() if k > 1 and self.gain != 0 and k - 1 in self.states else None
-        down = None if above is None else self._down(k + 1, above)
-        if below is None:
-            return down
-        up = self.gain * self.stage(k, renew=False).push(below)
-        return up if down is None else down + up
+        near = {j: self.states[j].error() for j in (k - 1, k + 1) if j > 0 and j in self.states}
+        return self.couple(k, {j: error for j, error in near.items() if error is not None}, self.gain, 1.0)
+
+    def couple(self, k: int, vectors: dict[int, Tensor], up: float, down: float) -> Tensor | None:
+        """Return `up J_k v_{k-1} + down J_{k+1}^T v_{k+1}`."""
+        sent = self._down(k + 1, vectors[k + 1]) if k + 1 in vectors and down else None
+        if sent is not None and down != 1:
+            sent = sent * down
+        if k - 1 not in vectors or not up:
+            return sent
+        pushed = self.stage(k, renew=False).push(vectors[k - 1])
+        return up * pushed if sent is None else torch.add(sent, pushed, alpha=up)
 
     def _down(self, k: int, above: Tensor) -> Tensor:
         """Send something of layer k down through the transpose, which is linear."""
@@ -183,8 +200,8 @@ class ChainWiring(AbstractWiring):
     def best_factor(self, iterations: int, margin: float) -> float:
         """Return the optimal factor of odd-even updates.
 
-        The layers of a chain fall into odd and even ones that only hear each other. With `sigma` the norm of the coupling
-        between the two groups times the activations' slope, it is
+        The layers of a chain fall into odd and even ones that only hear each other. With `sigma` the norm of the
+        coupling between the two groups times the activations' slope, it is
 
             a* = 2 / (1 + sqrt(1 - c sigma^2)),      rate |1 - a*|       (Young; for c < 0 Niethammer).
 
@@ -199,19 +216,29 @@ class ChainWiring(AbstractWiring):
 
     def coupling_norm(self, iterations: int) -> float:
         """Return the norm of the coupling between odd and even layers, from below, by power iteration at one sample."""
-        probe = ChainWiring(self.stages, 0.0, self.states[0].mean()[:1].real, {})
-        probe.states |= probe.silent()
-        at = {k: probe.stage(k, renew=True) for k in range(2, self.depth + 1)}
+        probe = self.probe()
         generator = torch.Generator().manual_seed(0)
-        v = {k: torch.randn(s.mean().shape, generator=generator).to(s.mean()) for k, s in probe.states.items() if k % 2}
+        v = {k: torch.randn_like(s.mean(), generator=generator) for k, s in probe.states.items() if k % 2}
         norm = 0.0
-        for _ in range(2 * iterations):  # odd to even and back
-            size = sqrt(sum(float(part.square().sum()) for part in v.values()))
+        for turn in range(2 * iterations):  # odd to even and back
+            size = _norm(v)
             if size == 0:
                 return 0.0
-            v = _exchange(at, {k: part / size for k, part in v.items()}, self.depth)
-            norm = sqrt(sum(float(part.square().sum()) for part in v.values()))
+            v = {k: part / size for k, part in v.items()}
+            to = range(1 + (turn + 1) % 2, self.depth + 1, 2)
+            sent = {k: probe.couple(k, v, 1.0, 1.0) for k in to}
+            v = {k: part for k, part in sent.items() if part is not None}
+            norm = _norm(v)
         return norm
+
+    def probe(self) -> "ChainWiring":
+        """Return the wiring of one sample, with its layers at the feedforward activities."""
+        probe = ChainWiring(self.stages, self.gain, self.states[0].mean()[:1], {})
+        s = probe.states[0].mean()
+        for k, stage in enumerate(self.stages, 1):
+            s = stage.activation.f(probe.stage(k, renew=True).value)
+            probe.states[k] = Activity(s)
+        return probe
 
 
 _HALF = (torch.float16, torch.bfloat16)
@@ -227,12 +254,5 @@ def _imaginary(state: AbstractState) -> Tensor | None:
     return state.s.imag if isinstance(state, Activity) and state.s.is_complex() else None
 
 
-def _exchange(at: dict[int, AbstractLinearisation], v: dict[int, Tensor], depth: int) -> dict[int, Tensor]:
-    """Send every second layer's vector to its neighbours, through `theta` upwards and `theta^T` downwards."""
-    sent: dict[int, Tensor] = {}
-    for k, part in v.items():
-        if k < depth:
-            sent[k + 1] = sent.get(k + 1, 0) + at[k + 1].push(part)
-        if k > 1:
-            sent[k - 1] = sent.get(k - 1, 0) + at[k].feedback(part)
-    return sent
+def _norm(vectors: dict[int, Tensor]) -> float:
+    return sqrt(sum(float(part.square().sum()) for part in vectors.values()))

@@ -1,7 +1,7 @@
 """Anderson acceleration of whole passes, sample by sample.
 
-A pass maps states `x` to `g(x)`. From the last few pairs, the combination of the `g(x_i)` with weights that sum to 1 and make
-the combined residual `sum_i alpha_i (g(x_i) - x_i)` shortest is the next iterate (Walker and Ni 2011).
+A pass maps states `x` to `g(x)`. From the last few pairs, the combination of the `g(x_i)` with weights that sum to 1
+and make the combined residual `sum_i alpha_i (g(x_i) - x_i)` shortest is the next iterate (Walker and Ni 2011).
 """
 
 from collections import deque

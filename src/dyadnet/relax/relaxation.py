@@ -7,15 +7,16 @@ are. Whatever the neurons make of their messages (free, nudged, clamped, dyads),
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import sqrt
 
 import torch
 from torch import Tensor
 
 from dyadnet.network.state import AbstractState, Neuron, distance, toward
 from dyadnet.network.wiring import AbstractWiring
-from dyadnet.relax.schedule import AbstractSchedule, OddEven
 from dyadnet.relax.anderson import Mixer
-from dyadnet.relax.solver import AbstractSolver, Anderson, Damped, OverRelaxed
+from dyadnet.relax.schedule import AbstractSchedule, OddEven
+from dyadnet.relax.solver import Anderson, Damped, OverRelaxed, Solver
 from dyadnet.relax.stopping import AbstractStop, Count, Residual, settled
 
 
@@ -39,7 +40,7 @@ class Relaxation:
     """
 
     schedule: AbstractSchedule = field(default_factory=OddEven)
-    solver: AbstractSolver = field(default_factory=OverRelaxed)
+    solver: Solver = field(default_factory=OverRelaxed)
     stop: AbstractStop = field(default_factory=Residual)
     strict: bool = False
 
@@ -75,7 +76,7 @@ def settle(
     generator = generator or torch.Generator().manual_seed(0)
     stop, solver, trace = relaxation.stop, relaxation.solver, []
     tolerance = stop.tolerance_for(wiring.states[0].mean().dtype)
-    factor, mixer = _factor(solver, wiring), Mixer(solver.memory) if isinstance(solver, Anderson) else None
+    factor, mixer = step_factor(solver, wiring), Mixer(solver.memory) if isinstance(solver, Anderson) else None
     residuals: dict[int, Tensor] = {}
     iteration = 0
     for iteration in range(1, stop.most + 1):
@@ -115,13 +116,15 @@ def one_pass(
             wiring.states[k] = toward(old, new, factor) if known else new
 
 
-def _factor(solver: AbstractSolver, wiring: AbstractWiring) -> float:
-    """How far a solver goes towards an update."""
+def step_factor(solver: Solver, wiring: AbstractWiring) -> float:
+    """Return how far a solver goes towards each update."""
     match solver:
-        case Damped() | Anderson():
+        case Damped():
             return solver.factor
         case OverRelaxed():
             return wiring.best_factor(solver.iterations, solver.margin)
+        case Anderson():
+            return solver.factor or sqrt(wiring.best_factor(iterations=8, margin=1.05))
     return 1.0
 
 

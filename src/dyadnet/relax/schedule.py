@@ -1,8 +1,8 @@
 """Schedules: the order in which the layers of a network update their states.
 
 A pass yields groups of layers (1 the lowest hidden layer, `depth` the output). The layers of a group update at once,
-each from the states that the others had before. Nothing else synchronises them: whatever the order, states settle at the
-same point wherever that point attracts (thesis section 3.1, "Regarding the synchronicity of backprop").
+each from the states that the others had before. Nothing else synchronises them: whatever the order, states settle at
+the same point wherever that point attracts (thesis section 3.1, "Regarding the synchronicity of backprop").
 """
 
 import abc

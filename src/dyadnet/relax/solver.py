@@ -1,34 +1,22 @@
 """Solvers: how far a relaxation goes towards each update.
 
-An update of layer k proposes `s_new = neuron(messages)`; a solver with factor `a` goes to `(1 - a) s_old + a s_new`.
-
-The layers of a chain fall into odd and even ones that only hear each other. With `W = theta + c theta^T` and `sigma` the
-spectral norm of the coupling between the two groups (times the activations' slope), the best factor for odd-even updates is
-
-    a* = 2 / (1 + sqrt(1 - c sigma^2)),      rate |1 - a*|        (Young; for c < 0 Niethammer)
-
-For `c < 0` it damps: without it the updates diverge as soon as `|c| sigma^2 > 1`, although the equilibrium is unique. For
-`c >= 0` plain odd-even updates descend an energy, and `a = 1` is kept.
+An update of layer k proposes `s_new = neuron(messages)`; with the factor `a` the layer goes to `(1 - a) s_old + a
+s_new`. The best factor depends on the connectivity: the wiring of a network knows it.
 """
 
-import abc
 from dataclasses import dataclass
 from typing import final
 
 
-class AbstractSolver(abc.ABC):
-    """A way to go from updates to an equilibrium."""
-
-
 @final
 @dataclass(frozen=True)
-class Plain(AbstractSolver):
+class Plain:
     """Take every update as it is."""
 
 
 @final
 @dataclass(frozen=True)
-class Damped(AbstractSolver):
+class Damped:
     """Go a fixed share of the way.
 
     Args:
@@ -44,7 +32,7 @@ class Damped(AbstractSolver):
 
 @final
 @dataclass(frozen=True)
-class OverRelaxed(AbstractSolver):
+class OverRelaxed:
     """Go the optimal share of the way, found from a few steps of power iteration on the weights.
 
     Args:
@@ -58,13 +46,17 @@ class OverRelaxed(AbstractSolver):
 
 @final
 @dataclass(frozen=True)
-class Anderson(AbstractSolver):
+class Anderson:
     """Anderson acceleration over whole passes: combine the last few iterates so that their residuals cancel.
 
     Args:
         memory: how many iterates to combine.
-        factor: the damping of every update inside a pass.
+        factor: the damping of every update inside a pass; None stands for the square root of the best factor without
+            acceleration, as acceleration gains what it does for Krylov methods.
     """
 
-    memory: int = 5
-    factor: float = 0.5
+    memory: int = 8
+    factor: float | None = None
+
+
+Solver = Plain | Damped | OverRelaxed | Anderson

@@ -1,4 +1,4 @@
-"""What contrastive rules share: a free phase, phases under other boundary conditions, and a weighted sum of `dE/dtheta`."""
+"""What contrastive rules share: a free phase, phases under other conditions, and a weighted sum of `dE/dtheta`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,9 +7,11 @@ import torch
 from torch import Tensor
 
 from dyadnet.energy.base import AbstractEnergy, Output
+from dyadnet.loss import Loss, as_loss
 from dyadnet.network.linearise import Gradients
 from dyadnet.network.state import Activity, States
 from dyadnet.relax.relaxation import Relaxation, Solution
+from dyadnet.rule.base import Estimate
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,3 +67,12 @@ def summary(free: Solution, others: Solution, batch: int) -> Solution:
     residual = torch.maximum(free.residual, others.residual.real.unflatten(0, (-1, batch)).amax(0))
     converged = free.converged & others.converged.unflatten(0, (-1, batch)).all(0)
     return Solution(free.states, residual, free.iterations + others.iterations, converged, [*free.trace, *others.trace])
+
+
+def two_phase_estimate(
+    loss: Loss, y: Tensor, free: Solution, others: Solution, grads: Gradients, *, keep_states: bool
+) -> Estimate:
+    """Return what a rule with a free phase and others estimates; the states and the output are the free ones."""
+    prediction, solution = free.states[-1].mean(), summary(free, others, len(y))
+    kept = free.states if keep_states else None
+    return Estimate(as_loss(loss)(prediction, y).mean(), prediction, grads, kept, solution.iterations, solution)

@@ -1,6 +1,6 @@
 """Contrastive Hebbian learning and coupled learning: outputs clamped to a target, or on the way to it.
 
-    contrastive Hebbian     g = dE/dtheta(s | output = y) - dE/dtheta(s free)           (Movellan 1991; beta -> infinity of 3.11)
+    contrastive Hebbian     g = dE/dtheta(s | output = y) - dE/dtheta(s free)        (Movellan 1991; beta -> infinity in 3.11)
     coupled learning        g = [dE/dtheta(s | output = o(beta)) - dE/dtheta(s | output = o(0))] / beta,
                             o(nu) = o_free - nu l'(o_free)                               (Stern et al. 2021)
 
@@ -19,11 +19,10 @@ from torch import Tensor
 from dyadnet.energy.hopfield import HopfieldEnergy
 from dyadnet.loss import Loss, as_loss, one_hot
 from dyadnet.network.base import AbstractNetwork
-from dyadnet.network.linearise import Gradients
 from dyadnet.network.state import States
-from dyadnet.relax.relaxation import Relaxation, Solution
+from dyadnet.relax.relaxation import Relaxation
 from dyadnet.rule.base import AbstractRule, Estimate
-from dyadnet.rule.contrast import contrast, summary
+from dyadnet.rule.contrast import contrast, two_phase_estimate
 from dyadnet.rule.nudge import clamped
 
 
@@ -57,7 +56,7 @@ class ContrastiveHebbian(AbstractRule):
         free = energy.minimise(x, None, states, self.relaxation)
         output = clamped(one_hot(y, free.states[-1].mean()))
         found = contrast(energy, x, free, output, [1.0], free_weight=-1.0, relaxation=self.relaxation)
-        return _estimate(loss, y, free, found.others, found.grads, keep_states=keep_states)
+        return two_phase_estimate(loss, y, free, found.others, found.grads, keep_states=keep_states)
 
 
 @final
@@ -104,13 +103,4 @@ class CoupledLearning(AbstractRule):
         slope = as_loss(loss).gradient(prediction, y)
         output = clamped(torch.cat([prediction - nudge * slope for nudge in nudges]))
         found = contrast(energy, x, free, output, weights, free_weight=free_weight, relaxation=self.relaxation)
-        return _estimate(loss, y, free, found.others, found.grads, keep_states=keep_states)
-
-
-def _estimate(
-    loss: Loss, y: Tensor, free: Solution, others: Solution, grads: Gradients, *, keep_states: bool
-) -> Estimate:
-    """Collect what both phases gave."""
-    prediction, solution = free.states[-1].mean(), summary(free, others, len(y))
-    kept = free.states if keep_states else None
-    return Estimate(as_loss(loss)(prediction, y).mean(), prediction, grads, kept, solution.iterations, solution)
+        return two_phase_estimate(loss, y, free, found.others, found.grads, keep_states=keep_states)

@@ -10,10 +10,10 @@ Stationary states, with `mean = (s^+ + s^-) / 2` and `d = s^+ - s^-`:
 and the weights learn from `dL/dW = -(1/beta) d mean^T`. Means travel through W, differences through its transpose. For
 `W = theta + c theta^T` this is `dL/dtheta = -(1/beta) (d mean^T + c mean d^T)`, restricted to `theta`'s entries.
 
-    symmetric W (c = 1)          the two states decouple: each is the network nudged by +-beta/2 (equilibrium propagation)
-    layered skew W (c = -1)      states decouple into two copies of the free network whose outputs are nudged by +-beta/2:
-                                 s^+ of the output's parity and s^- of the other one belong to the first
-    lower-triangular W (c = 0)   dual propagation
+    symmetric W (c = 1)         the states decouple: each is the network nudged by +-beta/2 (equilibrium propagation)
+    layered skew W (c = -1)     the states decouple into two copies of the free network, outputs nudged by +-beta/2:
+                                s^+ of the output's parity and s^- of the other one belong to the first
+    lower-triangular W (c = 0)  dual propagation
 """
 
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ from torch import Tensor
 from dyadnet.loss import AbstractLoss, Loss, as_loss
 from dyadnet.network.base import AbstractNetwork
 from dyadnet.network.layered import Layered
-from dyadnet.network.state import AbstractState, Activity, Neuron, Pair, States
+from dyadnet.network.state import AbstractState, Activity, Pair, States
 from dyadnet.relax.relaxation import Relaxation, Solution, settle
 from dyadnet.rule.base import AbstractRule, Estimate
 from dyadnet.rule.nudge import both, nudged
@@ -41,12 +41,13 @@ class Dyadic(AbstractRule):
 
     Args:
         beta: nudging strength a sample; each state is nudged by half of it.
-        form: `joint` infers both states together; `two-phase` runs the free network twice with opposite nudges, where that
-            is exact (symmetric networks, layered skew ones); `auto` takes the latter where it is exact.
+        form: `joint` infers both states together; `two-phase` runs the free network twice with opposite nudges, where
+            that is exact (symmetric networks, layered skew ones); `auto` takes the latter where it is exact.
         relaxation: how states reach equilibrium; None stands for the network's own.
 
     Raises:
-        ValueError: for a `beta` that is not positive, or beyond the bound of the loss; `two-phase` where it is not exact.
+        ValueError: for a `beta` that is not positive, or beyond the bound of the loss; `two-phase` where it is not
+            exact.
     """
 
     beta: float = 0.5

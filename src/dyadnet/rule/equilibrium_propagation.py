@@ -5,7 +5,8 @@
     positive       nu = beta, 0                        w = 1/beta, -1/beta                     error O(beta)
     negative       nu = 0, -beta                       w = 1/beta, -1/beta                     O(beta)
     centred        nu = beta, -beta                    w = 1/(2 beta), -1/(2 beta)             O(beta^2)
-    random-sign    positive or negative, drawn for every batch                                 O(beta), without bias in beta
+    continual      positive, with weights that move during the nudged phase: see `continual.py`
+    random-sign    positive or negative, drawn for every batch                                 O(beta), unbiased on average
     holomorphic    nu_j = beta exp(2 pi i j / N)       w_j = exp(-2 pi i j / N) / (N beta)     O(beta^N)
 
 The free state is found first; nudged phases start from it, all of them stacked into one batch. With N complex nudges only
@@ -15,22 +16,25 @@ those in the upper half plane are run: the others are their conjugates. N = 2 is
 import cmath
 from dataclasses import dataclass
 from math import isfinite
-from typing import Literal, final
+from typing import Literal, final, get_args
 
 import torch
 from torch import Tensor
 
+from dyadnet.energy.base import AbstractEnergy
 from dyadnet.energy.hopfield import HopfieldEnergy
+from dyadnet.energy.quadratic import QuadraticEnergy
 from dyadnet.loss import Loss, as_loss
 from dyadnet.network.base import AbstractNetwork
-from dyadnet.network.linearise import Gradients
-from dyadnet.network.state import Activity, States
-from dyadnet.relax.relaxation import Relaxation, Solution
+from dyadnet.network.layered import Layered
+from dyadnet.network.state import States
+from dyadnet.relax.relaxation import Relaxation
 from dyadnet.rule.base import AbstractRule, Estimate
-from dyadnet.rule.contrast import contrast, summary
+from dyadnet.rule.continual import continual_gradients
+from dyadnet.rule.contrast import contrast, two_phase_estimate
 from dyadnet.rule.nudge import both
 
-Variant = Literal["centred", "positive", "negative", "random-sign", "holomorphic"]
+Variant = Literal["centred", "positive", "negative", "random-sign", "holomorphic", "continual"]
 
 
 @final
@@ -43,6 +47,7 @@ class EquilibriumPropagation(AbstractRule):
         variant: as at the head of this file.
         nudges: the number N of complex nudges of the holomorphic variant, even; the loss must be the squared error and
             the activations holomorphic (tanh, sigmoid, identity).
+        step: how far the weights of the continual variant move along each of its estimates.
         relaxation: how the free states reach equilibrium; None stands for the network's own.
         nudged_relaxation: the same for the nudged states; None stands for `relaxation`.
 
@@ -54,13 +59,14 @@ class EquilibriumPropagation(AbstractRule):
     beta: float = 0.25
     variant: Variant = "centred"
     nudges: int = 4
+    step: float = 1e-3
     relaxation: Relaxation | None = None
     nudged_relaxation: Relaxation | None = None
 
     def __post_init__(self) -> None:
         if not (isfinite(self.beta) and self.beta > 0):
             raise ValueError(f"beta must be a positive number, not {self.beta}")
-        if self.variant not in ("centred", "positive", "negative", "random-sign", "holomorphic"):
+        if self.variant not in get_args(Variant):
             raise ValueError(f"there is no variant {self.variant!r}")
         if self.nudges < 2 or self.nudges % 2:
             raise ValueError(f"the number of nudges must be even, not {self.nudges}")
@@ -77,17 +83,20 @@ class EquilibriumPropagation(AbstractRule):
         keep_states: bool = True,
     ) -> Estimate:
         """Relax freely, then nudged; the states are the free ones."""
-        energy, loss = HopfieldEnergy(net), as_loss(loss)
+        energy, loss = energy_of(net), as_loss(loss)
         free = energy.minimise(x, None, states, self.relaxation)
-        nudges, weights, free_weight = self.phases(generator)
-        strengths = torch.tensor(nudges, device=x.device)
-        output = both(net, loss, y, strengths.to(x.dtype) if not strengths.is_complex() else strengths)
         how = self.nudged_relaxation or self.relaxation
-        found = contrast(energy, x, free, output, weights, free_weight=free_weight, relaxation=how)
-        solution = summary(free, found.others, len(x))
-        prediction = free.states[-1].mean()
-        kept = free.states if keep_states else None
-        return Estimate(loss(prediction, y).mean(), prediction, found.grads, kept, solution.iterations, solution)
+        if self.variant == "continual":
+            grads, others = continual_gradients(
+                net, loss, x, y, free, beta=self.beta, step=self.step, relaxation=how or net.relaxation
+            )
+        else:
+            nudges, weights, free_weight = self.phases(generator)
+            strengths = torch.tensor(nudges, device=x.device)
+            output = both(net, loss, y, strengths if strengths.is_complex() else strengths.to(x.dtype))
+            found = contrast(energy, x, free, output, weights, free_weight=free_weight, relaxation=how)
+            grads, others = found.grads, found.others
+        return two_phase_estimate(loss, y, free, others, grads, keep_states=keep_states)
 
     def phases(self, generator: torch.Generator | None = None) -> tuple[list[complex], list[complex], float]:
         """Return the nudges, their weights, and the weight of the free phase."""
@@ -110,3 +119,12 @@ class EquilibriumPropagation(AbstractRule):
             [part / (self.nudges * beta * turn) for part, turn in zip(share, turns, strict=True)],
             0.0,
         )
+
+
+def energy_of(net: AbstractNetwork) -> AbstractEnergy:
+    """Return the quadratic energy of a feedforward chain, else the Hopfield energy.
+
+    Raises:
+        ValueError: if the network has neither.
+    """
+    return QuadraticEnergy(net) if isinstance(net, Layered) and net.gain == 0 else HopfieldEnergy(net)

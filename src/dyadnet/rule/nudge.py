@@ -14,9 +14,9 @@ def nudged(
 ) -> Tensor:
     """Return the output layer that minimises `G(s) - <s, drive> + strength l(s, y)`.
 
-    For linear and clipped outputs (`G = 1/2 s^2` on a range) it is the proximal step, exactly; for others, and for losses
-    without a proximal step, the loss is linearised at the state before: a fixed point of the updates is stationary all
-    the same.
+    For linear and clipped outputs (`G = 1/2 s^2` on a range) it is the proximal step, exactly; for others, and for
+    losses without a proximal step, the loss is linearised at the state before: a fixed point of the updates is
+    stationary all the same.
     """
     readout = net.activations[-1]
     if readout.potential is half_square:

@@ -1,4 +1,4 @@
-"""Recurrent backpropagation: the exact gradient at an equilibrium, by implicit differentiation (Almeida 1987, Pineda 1987).
+"""Recurrent backpropagation: exact gradients at equilibrium by implicit differentiation (Almeida 1987, Pineda 1987).
 
 At `s = f(u)`, `u = W s + b`, the errors in the drives solve the linear equations
 
