@@ -4,9 +4,10 @@ For nondecreasing activations with slopes up to `L_f`, two equilibria for input 
 
     (1/L_f) |s - s'|^2  <=  <s - s', sym(W)(s - s')> + <s - s', b - b'>
 
-so that with the margin `m = 1/L_f - lambda_max(sym W) > 0` the equilibrium exists, is unique, and `|s - s'| <= |b - b'| / m`
-(the condition of monotone equilibrium networks, Winston and Kolter 2020). A skew W has `m = 1/L_f` for any size of its weights:
-Lipschitz-1 for `L_f = 1` (thesis section 4.2). The network from inputs to states has the constant `|theta_0| / m`.
+so that with the margin `m = 1/L_f - lambda_max(sym W) > 0` the equilibrium exists, is unique, and
+`|s - s'| <= |b - b'| / m` (the condition of monotone equilibrium networks, Winston and Kolter 2020). A skew W has
+`m = 1/L_f` for any size of its weights: Lipschitz-1 for `L_f = 1` (thesis section 4.2). The network from inputs to
+states has the constant `|theta_0| / m`.
 """
 
 from dataclasses import dataclass
@@ -31,9 +32,10 @@ class Certificate:
     Attributes:
         margin: `m = 1/L_f - lambda_max(sym W)`.
         unique: whether the equilibrium exists and is unique for every input (certain where `m > 0` or without loops).
-        lipschitz_states: of the map from the input drive to the states (the output among them), `1/m`; None where `m <= 0`.
-        rate: by which the chosen solver shrinks the distance to the equilibrium in a pass, on the linear network with every
-            slope at `L_f`; below 1 it settles.
+        lipschitz_states: of the map from the input drive to the states (the output among them), `1/m`; None where
+            `m <= 0`.
+        rate: by which the chosen solver shrinks the distance to the equilibrium in a pass, on the linear network with
+            every slope at `L_f`; below 1 it settles.
         energy_decreases: whether every update of the chosen schedule and solver lowers an energy.
     """
 
@@ -101,7 +103,7 @@ def largest_eigenvalue(net: AbstractNetwork, x: Tensor) -> float:
     if size < 3:  # too small for Lanczos iteration
         matrix = np.stack([apply(row) for row in np.eye(size)])
         return float(np.linalg.eigvalsh(matrix)[-1])
-    operator = LinearOperator((size, size), matvec=apply, dtype=np.float64)
+    operator = LinearOperator((size, size), matvec=apply, dtype=np.float64)  # pyright: ignore
     start = np.random.default_rng(0).standard_normal(size)
     return float(eigsh(operator, k=1, which="LA", v0=start, return_eigenvectors=False)[0])
 

@@ -2,8 +2,8 @@
 
     E(s) = sum_k 1/2 |s_k - g_k(s_{k-1})|^2,        g_k = f_k(map_k)
 
-Its least value without teaching is 0, at the forward pass: the contrast (3.11) is then the lifted objective (3.12). Layers
-descend to `s_k = g_k(s_{k-1}) + J_{k+1}^T (s_{k+1} - g_{k+1}(s_k))`; J is the derivative of `g`, `f'` included.
+Its least value without teaching is 0, at the forward pass: the contrast (3.11) is then the lifted objective (3.12).
+Layers descend to `s_k = g_k(s_{k-1}) + J_{k+1}^T (s_{k+1} - g_{k+1}(s_k))`; J is the derivative of `g`, `f'` included.
 """
 
 from collections.abc import Callable, Sequence

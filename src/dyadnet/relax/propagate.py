@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from dyadnet.network.base import AbstractNetwork
 from dyadnet.network.layered import Layered
 from dyadnet.network.linearise import Gradients, merge
 from dyadnet.network.state import Neuron, States
@@ -32,6 +33,20 @@ class Propagated:
     output: Tensor
     grads: Gradients
     states: States | None
+
+
+def chain(net: AbstractNetwork) -> Layered:
+    """Return a network that is a feedforward chain.
+
+    Raises:
+        ValueError: if it is not: it needs a rule that relaxes.
+    """
+    if isinstance(net, Layered) and net.gain == 0:
+        return net
+    kind = f"layered network of lam={net.lam:g}" if isinstance(net, Layered) else "densely connected network"
+    raise ValueError(
+        f"a {kind} has loops, and this rule is for feedforward chains: use Dyadic or RecurrentBackprop, or lam=0.5"
+    )
 
 
 @torch.no_grad()
@@ -57,7 +72,7 @@ def propagate(
         keep_states: whether to return the states reached; memory is lower without them.
 
     Raises:
-        ValueError: if the network is recurrent, if the schedule visits a map again that changes between visits
+        ValueError: if the schedule visits a map again that changes between visits
             (dropout, batch statistics) or does not suit the depth, or if the states given do not suit the network or
             the batch.
     """
@@ -86,8 +101,6 @@ def propagate(
 
 def _check(net: Layered, x: Tensor, states: States | None, order: Sequence[Group]) -> None:
     """Refuse what the messages could not mean."""
-    if net.lam != 0.5:
-        raise ValueError(f"a network of lam={net.lam:g} is recurrent: use a rule that relaxes, such as Dyadic")
     changing = net.changing()
     if changing and sum(len(net.stages) in group for group in order) > 1:
         raise ValueError(

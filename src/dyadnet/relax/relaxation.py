@@ -110,10 +110,13 @@ def one_pass(
         for k, (drive, feedback) in messages.items():
             old = wiring.states.get(k)
             new = neuron(k, drive, feedback, old)
-            known = old is not None and len(old.parts()) == len(new.parts())
+            if old is None or len(old.parts()) != len(new.parts()):
+                old, gap, target = new, torch.inf, new  # nothing to compare with yet
+            else:
+                gap, target = 0.0, toward(old, new, factor)
             if residuals is not None:
-                residuals[k] = distance(old, new) if known else distance(new, new) + torch.inf
-            wiring.states[k] = toward(old, new, factor) if known else new
+                residuals[k] = distance(old, new) + gap
+            wiring.states[k] = target
 
 
 def step_factor(solver: Solver, wiring: AbstractWiring) -> float:

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from dyadnet.loss import Loss, as_loss
-from dyadnet.network.layered import Layered
+from dyadnet.network.base import AbstractNetwork
 from dyadnet.network.state import States
+from dyadnet.relax.propagate import chain
 from dyadnet.rule.base import AbstractRule, Estimate
 
 
@@ -17,7 +18,7 @@ from dyadnet.rule.base import AbstractRule, Estimate
 class Backprop(AbstractRule):
     """The exact gradient of the mean loss.
 
-    >>> from dyadnet.loss import squared_error
+    >>> from dyadnet import Layered, squared_error
     >>> net = Layered.from_sequential(torch.nn.Sequential(torch.nn.Linear(1, 1, bias=False)))
     >>> weight = net.stages[0].map.weight
     >>> _ = torch.nn.init.constant_(weight, 2.0)
@@ -28,7 +29,7 @@ class Backprop(AbstractRule):
 
     def estimate(
         self,
-        net: Layered,
+        net: AbstractNetwork,
         loss: Loss,
         x: Tensor,
         y: Tensor,
@@ -38,6 +39,7 @@ class Backprop(AbstractRule):
         keep_states: bool = True,
     ) -> Estimate:
         """Differentiate the mean loss; there are no states to start from or to keep."""
+        chain(net)
         parameters = [p for p in net.parameters() if p.requires_grad]
         with torch.enable_grad():
             output = net(x)

@@ -2,8 +2,8 @@
 
     theta <- theta - (step / beta) [ dE/dtheta(s_{t+1}) - dE/dtheta(s_t) ]          t = 0, 1, ... from the free state
 
-The sum of the changes telescopes to one-sided equilibrium propagation as `step -> 0`. The network itself is not touched: the
-weights of a copy move, and the total change divided by `-step` is returned as a gradient.
+The sum of the changes telescopes to one-sided equilibrium propagation as `step -> 0`. The network itself is not
+touched: the weights of a copy move, and the total change divided by `-step` is returned as a gradient.
 """
 
 import copy

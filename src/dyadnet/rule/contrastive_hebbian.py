@@ -1,12 +1,13 @@
 """Contrastive Hebbian learning and coupled learning: outputs clamped to a target, or on the way to it.
 
-    contrastive Hebbian     g = dE/dtheta(s | output = y) - dE/dtheta(s free)        (Movellan 1991; beta -> infinity in 3.11)
-    coupled learning        g = [dE/dtheta(s | output = o(beta)) - dE/dtheta(s | output = o(0))] / beta,
-                            o(nu) = o_free - nu l'(o_free)                               (Stern et al. 2021)
+    contrastive Hebbian    g = dE/dtheta(s | output = y) - dE/dtheta(s free)
+    coupled learning       g = [dE/dtheta(s | output = o(beta)) - dE/dtheta(s | output = o(0))] / beta,
+                           o(nu) = o_free - nu l'(o_free)
 
-For the squared error `o(beta)` is `(1 - beta) o_free + beta y`: coupled learning at full clamp, `beta = 1`, is contrastive
-Hebbian learning. In a layered network with weak feedback, `lam = (1 + gamma) / 2`, the energy carries the layerwise discount
-`gamma` of Xie and Seung (2003), and contrastive Hebbian learning tends to backpropagation as `gamma -> 0`.
+(Movellan 1991, the limit `beta -> infinity` of thesis eq. 3.11; Stern et al. 2021). For the squared error `o(beta)` is
+`(1 - beta) o_free + beta y`: coupled learning at full clamp, `beta = 1`, is contrastive Hebbian learning. In a layered
+network with weak feedback, `lam = (1 + gamma) / 2`, the energy carries the layerwise discount `gamma` of Xie and Seung
+(2003), and contrastive Hebbian learning tends to backpropagation as `gamma -> 0`.
 """
 
 from dataclasses import dataclass
@@ -31,8 +32,8 @@ from dyadnet.rule.nudge import clamped
 class ContrastiveHebbian(AbstractRule):
     """Contrastive Hebbian learning.
 
-    Integer classes are clamped as one-hot outputs. The update is the gradient of `E(clamped) - E(free)`; for weak feedback
-    that is the gradient of the squared error, whatever `loss` is reported.
+    Integer classes are clamped as one-hot outputs. The update is the gradient of `E(clamped) - E(free)`; for weak
+    feedback that is the gradient of the squared error, whatever `loss` is reported.
 
     Args:
         relaxation: how states reach equilibrium; None stands for the network's own.

@@ -28,9 +28,10 @@ from torch import Tensor
 
 from dyadnet.activation import Activation
 from dyadnet.loss import AbstractLoss, Loss, as_loss
+from dyadnet.network.base import AbstractNetwork
 from dyadnet.network.layered import Layered
 from dyadnet.network.state import AbstractState, Neuron, Pair, States
-from dyadnet.relax.propagate import propagate
+from dyadnet.relax.propagate import chain, propagate
 from dyadnet.relax.schedule import AbstractSchedule, Sweeps
 from dyadnet.relax.spectral import spectral_norms
 from dyadnet.rule.base import AbstractRule, Estimate
@@ -133,7 +134,7 @@ class DualPropagation(AbstractRule):
     Raises:
         ValueError: for `beta` or `alpha` out of range; in `estimate`, for a `beta` beyond the bound of an exact step.
 
-    >>> from dyadnet.loss import squared_error
+    >>> from dyadnet import Layered, squared_error
     >>> net = Layered.from_sequential(torch.nn.Sequential(torch.nn.Linear(1, 1, bias=False)))
     >>> weight = net.stages[0].map.weight
     >>> _ = torch.nn.init.constant_(weight, 2.0)
@@ -172,7 +173,7 @@ class DualPropagation(AbstractRule):
 
     def estimate(
         self,
-        net: Layered,
+        net: AbstractNetwork,
         loss: Loss,
         x: Tensor,
         y: Tensor,
@@ -182,7 +183,7 @@ class DualPropagation(AbstractRule):
         keep_states: bool = True,
     ) -> Estimate:
         """Propagate means up and differences down; states are `Dyad`s."""
-        loss = as_loss(loss)
+        net, loss = chain(net), as_loss(loss)
         reached = propagate(
             net,
             x,
@@ -192,8 +193,8 @@ class DualPropagation(AbstractRule):
             generator=generator,
             keep_states=keep_states,
         )
-        output = net.stages[-1].activation.f(reached.output)
-        passes = self.schedule.count(len(net.stages))
+        output = net.activations[-1].f(reached.output)
+        passes = self.schedule.count(len(net.activations))
         return Estimate(loss(output, y).mean(), output, reached.grads, reached.states, passes)
 
     def _neuron(

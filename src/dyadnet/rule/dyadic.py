@@ -140,11 +140,11 @@ def decouples(net: AbstractNetwork) -> bool:
 def contrastive_matrix(connectivity: Tensor) -> Tensor:
     """Return the symmetric matrix of thesis eq. 4.8, through which `(s^+, s^-)` interact, for a given `W`.
 
-    >>> contrastive_matrix(torch.tensor([[0.0, 1.0], [1.0, 0.0]]))      # symmetric: s^+ and s^- do not interact
-    tensor([[ 0.,  2.,  0.,  0.],
-            [ 2.,  0.,  0.,  0.],
-            [ 0.,  0., -0., -2.],
-            [ 0.,  0., -2., -0.]])
+    >>> contrastive_matrix(torch.tensor([[0, 1], [1, 0]]))      # symmetric: s^+ and s^- do not interact
+    tensor([[ 0,  2,  0,  0],
+            [ 2,  0,  0,  0],
+            [ 0,  0,  0, -2],
+            [ 0,  0, -2,  0]])
     """
     both_ways, difference = connectivity + connectivity.T, connectivity - connectivity.T
     return torch.cat([torch.cat([both_ways, difference], 1), torch.cat([-difference, -both_ways], 1)])

@@ -6,11 +6,11 @@
     negative       nu = 0, -beta                       w = 1/beta, -1/beta                     O(beta)
     centred        nu = beta, -beta                    w = 1/(2 beta), -1/(2 beta)             O(beta^2)
     continual      positive, with weights that move during the nudged phase: see `continual.py`
-    random-sign    positive or negative, drawn for every batch                                 O(beta), unbiased on average
+    random-sign    positive or negative, drawn for every batch                                 O(beta)
     holomorphic    nu_j = beta exp(2 pi i j / N)       w_j = exp(-2 pi i j / N) / (N beta)     O(beta^N)
 
-The free state is found first; nudged phases start from it, all of them stacked into one batch. With N complex nudges only
-those in the upper half plane are run: the others are their conjugates. N = 2 is the centred form.
+The free state is found first; nudged phases start from it, all of them stacked into one batch. With N complex nudges
+only those in the upper half plane are run: the others are their conjugates. N = 2 is the centred form.
 """
 
 import cmath
@@ -52,8 +52,8 @@ class EquilibriumPropagation(AbstractRule):
         nudged_relaxation: the same for the nudged states; None stands for `relaxation`.
 
     Raises:
-        ValueError: for settings out of range; in `estimate`, where the network has no energy or `beta` exceeds the bound
-            of the loss.
+        ValueError: for settings out of range; in `estimate`, where the network has no energy or `beta` exceeds the
+            bound of the loss.
     """
 
     beta: float = 0.25

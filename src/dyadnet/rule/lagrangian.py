@@ -20,9 +20,9 @@ from torch import Tensor
 
 from dyadnet.activation import Activation
 from dyadnet.loss import AbstractLoss, Loss, as_loss
-from dyadnet.network.layered import Layered
+from dyadnet.network.base import AbstractNetwork
 from dyadnet.network.state import AbstractState, Neuron, States
-from dyadnet.relax.propagate import propagate
+from dyadnet.relax.propagate import chain, propagate
 from dyadnet.relax.schedule import AbstractSchedule, Sweeps
 from dyadnet.rule.base import AbstractRule, Estimate
 
@@ -112,7 +112,7 @@ class Lagrangian(AbstractRule):
 
     def estimate(
         self,
-        net: Layered,
+        net: AbstractNetwork,
         loss: Loss,
         x: Tensor,
         y: Tensor,
@@ -122,10 +122,10 @@ class Lagrangian(AbstractRule):
         keep_states: bool = True,
     ) -> Estimate:
         """Propagate activities up and multipliers down."""
-        loss, depth = as_loss(loss), len(net.stages)
+        net, loss = chain(net), as_loss(loss)
         neuron = multiplied(net.activations, loss, x, y)
         reached = propagate(net, x, neuron, self.schedule, states=states, generator=generator, keep_states=keep_states)
-        output = net.stages[-1].activation.f(reached.output)
+        output = net.activations[-1].f(reached.output)
         return Estimate(
-            loss(output, y).mean(), output, reached.grads, reached.states, passes=self.schedule.count(depth)
+            loss(output, y).mean(), output, reached.grads, reached.states, passes=self.schedule.count(len(net.stages))
         )
