@@ -54,12 +54,12 @@ class HopfieldEnergy(AbstractEnergy):
     ) -> Solution:
         """Return the states of least energy, by exact minimisation of one layer after another."""
         wiring = self.net.wire(x, states, copies)
-        last = wiring.depth
+        activations, last = self.net.activations, wiring.depth
 
         def neuron(k: int, drive: Tensor, feedback: Tensor | None, before: AbstractState | None) -> AbstractState:
             if k == last and output is not None:
                 return Activity(output(drive, None if before is None else before.mean()))
-            return self.net.free(k, drive, feedback, before)
+            return Activity(activations[k - 1].f(drive))
 
         return settle(wiring, neuron, relaxation or self.net.relaxation)
 

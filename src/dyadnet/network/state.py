@@ -3,7 +3,7 @@
 import abc
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import final
+from typing import TypeGuard, final
 
 import torch
 from torch import Tensor
@@ -98,15 +98,25 @@ class Pair(AbstractState):
         return Pair(parts[0], parts[1], self.scale, self.alpha)
 
 
-def toward(old: AbstractState, new: AbstractState, factor: float) -> AbstractState:
-    """Return `(1 - factor) old + factor new`, part by part."""
-    if factor == 1:
+def toward(old: AbstractState | None, new: AbstractState, factor: float) -> AbstractState:
+    """Return `(1 - factor) old + factor new`, part by part; `new` where there is nothing to start from."""
+    if factor == 1 or not _comparable(old, new):
         return new
     return new.of_parts([torch.lerp(o, n, factor) for o, n in zip(old.parts(), new.parts(), strict=True)])
 
 
-def distance(old: AbstractState, new: AbstractState) -> Tensor:
-    """Return how far each sample's parts lie apart, relative to their size or to 1 if they are smaller, `(batch,)`."""
+def distance(old: AbstractState | None, new: AbstractState) -> Tensor:
+    """Return how far each sample's parts lie apart, relative to their size or to 1 if they are smaller, `(batch,)`.
+
+    Where there is nothing to compare with, that is infinitely far.
+    """
+    if not _comparable(old, new):
+        return torch.full_like(new.parts()[0].abs().flatten(1)[:, 0], torch.inf)
     apart = [(n - o).abs().flatten(1).amax(1) for o, n in zip(old.parts(), new.parts(), strict=True)]
     size = [n.abs().flatten(1).amax(1).clamp(min=1) for n in new.parts()]
     return torch.stack([a / s for a, s in zip(apart, size, strict=True)]).amax(0)
+
+
+def _comparable(old: AbstractState | None, new: AbstractState) -> TypeGuard[AbstractState]:
+    """Whether there is an old state with the same parts."""
+    return old is not None and len(old.parts()) == len(new.parts())

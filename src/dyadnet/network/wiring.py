@@ -112,29 +112,30 @@ class ChainWiring(AbstractWiring):
     def silent(self) -> dict[int, AbstractState]:
         """Return silent states of the right shapes."""
         states: dict[int, AbstractState] = {}
-        s = self.states[0].mean()
+        s = self.sent(1)
         for k, stage in enumerate(self.stages, 1):
-            s = stage.activation.f(stage.map(s))
-            states[k] = Activity(_repeat(torch.zeros_like(s), self.copies))
+            s = stage.activation.f(s if k == 1 else stage.map(s))
+            states[k] = Activity(torch.zeros_like(s))
         return states
 
     def stage(self, k: int, *, renew: bool) -> AbstractLinearisation:
         """Return stage k where the mean below last travelled up; with `renew`, where that mean is now."""
-        if k not in self.at or (renew and self.at[k][0] is not self.state(k - 1)):
+        held = self.at.get(k)
+        if held is None or (renew and held[0] is not self.state(k - 1)):
             below = self.state(k - 1)
             imaginary = _imaginary(below)
             at = self.stages[k - 1].linearise(below.mean if imaginary is None else lambda: below.mean().real)
             value = at.value.float() if at.value.dtype in _HALF else at.value  # half would swallow small nudges
             value = value if imaginary is None else torch.complex(value, at.push(imaginary))
-            self.at[k] = below, at, _repeat(value, self.copies) if k == 1 else value
-        return self.at[k][1]
+            self.at[k] = held = below, at, _repeat(value, self.copies) if k == 1 else value
+        return held[1]
 
     def drive(self, k: int) -> Tensor:
         """Return `u_k`."""
-        value = self.sent(k)
-        if self.gain == 0 or k == self.depth or k + 1 not in self.states:
+        value, above = self.sent(k), self.states.get(k + 1)
+        if self.gain == 0 or above is None:
             return value
-        return torch.add(value, self._down(k + 1, self.states[k + 1].mean()), alpha=self.gain)
+        return torch.add(value, self._down(k + 1, above.mean()), alpha=self.gain)
 
     def sent(self, k: int) -> Tensor:
         """Return `map_k(mean_{k-1})`."""
@@ -147,8 +148,9 @@ class ChainWiring(AbstractWiring):
 
     def feedback(self, k: int) -> Tensor | None:
         """Return `v_k`."""
-        near = {j: self.states[j].error() for j in (k - 1, k + 1) if j > 0 and j in self.states}
-        return self.couple(k, {j: error for j, error in near.items() if error is not None}, self.gain, 1.0)
+        near = [(j, self.states[j].error()) for j in (k - 1, k + 1) if j > 0 and j in self.states]
+        errors = {j: error for j, error in near if error is not None}
+        return self.couple(k, errors, self.gain, 1.0) if errors else None
 
     def couple(self, k: int, vectors: dict[int, Tensor], up: float, down: float) -> Tensor | None:
         """Return `up J_k v_{k-1} + down J_{k+1}^T v_{k+1}`."""

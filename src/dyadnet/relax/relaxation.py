@@ -110,13 +110,9 @@ def one_pass(
         for k, (drive, feedback) in messages.items():
             old = wiring.states.get(k)
             new = neuron(k, drive, feedback, old)
-            if old is None or len(old.parts()) != len(new.parts()):
-                old, gap, target = new, torch.inf, new  # nothing to compare with yet
-            else:
-                gap, target = 0.0, toward(old, new, factor)
             if residuals is not None:
-                residuals[k] = distance(old, new) + gap
-            wiring.states[k] = target
+                residuals[k] = distance(old, new)
+            wiring.states[k] = toward(old, new, factor)
 
 
 def step_factor(solver: Solver, wiring: AbstractWiring) -> float:
