@@ -104,23 +104,42 @@ class CrossEntropy(AbstractLoss):
         return output.softmax(1).sub_(one_hot(y, output))
 
     def proximal(self, a: Outputs, y: Tensor, strength: float) -> Outputs:
-        """Solve `s + strength grad l(s) = a` by Newton's method, to machine precision."""
+        """Solve `s + strength grad l(s) = a` by Newton's method with step halving, to machine precision."""
         _check_strength("cross-entropy", strength, self.curvature)
-        s, before = a, None
-        for _ in range(50):
-            residual = s + strength * self.gradient(s, y) - a
-            size = residual.abs().max()
-            if before is not None and size >= before:  # rounding has the last word
+
+        def residual(s: Tensor) -> Tensor:
+            return s + strength * self.gradient(s, y) - a
+
+        s, r = a, residual(a)
+        for _ in range(100):
+            shorter, r_shorter = _descend(residual, s, r, _newton_step(s.softmax(1), r, strength))
+            if shorter is s:  # rounding has the last word
                 break
-            s, before = s - _solve_hessian(s.softmax(1), residual, strength), size
+            s, r = shorter, r_shorter
         return s
 
 
-def _solve_hessian(p: Tensor, r: Tensor, strength: float) -> Tensor:
-    """Return `(I + strength (diag(p) - p p^T))^{-1} r`, a row a sample, by Sherman and Morrison's formula."""
-    diagonal = 1 + strength * p
-    q, z = p / diagonal, r / diagonal
-    return z + q * (strength * (p * z).sum(1, keepdim=True) / (1 - strength * (p * q).sum(1, keepdim=True)))
+def _descend(residual: Callable[[Tensor], Tensor], s: Tensor, r: Tensor, step: Tensor) -> tuple[Tensor, Tensor]:
+    """Go along a Newton step, halved sample by sample until the residual is shorter; return `s` itself if it never is.
+
+    It falls along the step, as the Hessian is positive.
+    """
+    share, size = torch.ones_like(s[:, :1]), r.abs().amax(1, keepdim=True)
+    for _ in range(50):
+        trial = s - share * step
+        r_trial = residual(trial)
+        worse = r_trial.abs().amax(1, keepdim=True) >= size
+        if not worse.any():
+            return trial, r_trial
+        share = torch.where(worse, share / 2, share)
+    trial = torch.where(share < 2.0**-49, s, s - share * step)
+    return (s, r) if torch.equal(trial, s) else (trial, residual(trial))
+
+
+def _newton_step(p: Tensor, r: Tensor, strength: float) -> Tensor:
+    """Return `(I + strength (diag(p) - p p^T))^{-1} r`, a row a sample."""
+    hessian = torch.diag_embed(1 + strength * p) - strength * p[:, :, None] * p[:, None, :]
+    return torch.linalg.solve(hessian, r)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from dyadnet.activation import IDENTITY, Activation, recognise
-from dyadnet.network.linearise import AbstractLinearisation, Point, linearise
+from dyadnet.network.linearise import AbstractLinearisation, Point, hooked, linearise
 
 _BATCH_STATISTICS = (nn.modules.batchnorm._BatchNorm,)
 _RANDOM = (nn.modules.dropout._DropoutNd,)
@@ -88,7 +88,7 @@ class Layered(nn.Module):
                 f"from_sequential takes an nn.Sequential, not a {type(model).__name__}: a network with branches is not "
                 "a chain of stages; put each block that branches into the sequence as one module"
             )
-        return cls(dict(model.named_children()), tuple(_stages(model)), lam)
+        return cls(dict(_children(model)), tuple(_stages(model)), lam)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the output for inputs `x` of shape `(batch, ...)`."""
@@ -106,10 +106,15 @@ class Layered(nn.Module):
         ]
 
 
+def _children(model: nn.Sequential) -> Iterator[tuple[str, nn.Module]]:
+    """Walk the places of a sequence; a module may stand in several, which `named_children` would give once."""
+    return zip(model._modules, model, strict=True)
+
+
 def _leaves(model: nn.Sequential, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
     """Walk nested sequences as one chain."""
-    for name, module in model.named_children():
-        if type(module) is nn.Sequential:
+    for name, module in _children(model):
+        if type(module) is nn.Sequential and not hooked(module):
             yield from _leaves(module, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", module
@@ -121,6 +126,8 @@ def _stages(model: nn.Sequential) -> list[Stage]:
     maps: list[tuple[str, nn.Module]] = []
     for name, module in _leaves(model):
         activation = recognise(module)
+        if activation is not None and hooked(module):
+            raise TypeError(f"{name} {type(module).__name__} has hooks, but a stage computes its activation by itself")
         if activation is not None:
             stages.append(_stage(maps, activation))
             maps = []

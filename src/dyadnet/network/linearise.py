@@ -198,7 +198,7 @@ def linearise(module: nn.Module, point: Point) -> AbstractLinearisation:
     >>> at.pull(torch.tensor([[0.5]]))[0]
     tensor([[1.5000, 1.5000]])
     """
-    if type(module) is nn.Sequential:
+    if type(module) is nn.Sequential and not hooked(module):
         return _chain(module, point)
     state = point()
     with torch.no_grad():
@@ -225,8 +225,12 @@ def linearise(module: nn.Module, point: Point) -> AbstractLinearisation:
 
 def _plain(module: nn.Module, state: Tensor) -> bool:
     """Whether nothing (a hook, autocast) can change what the module computes."""
-    hooks = module._forward_hooks or module._forward_pre_hooks
-    return not hooks and not torch.is_autocast_enabled(state.device.type)
+    return not hooked(module) and not torch.is_autocast_enabled(state.device.type)
+
+
+def hooked(module: nn.Module) -> bool:
+    """Return whether hooks may change what a module computes."""
+    return bool(module._forward_hooks or module._forward_pre_hooks)
 
 
 def _zero_padded(conv: nn.Conv2d) -> bool:

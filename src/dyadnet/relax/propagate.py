@@ -172,8 +172,7 @@ def propagate(
 def _check(net: Layered, x: Tensor, states: States | None, order: Sequence[tuple[int, ...]]) -> None:
     """Refuse what the messages could not mean."""
     changing = net.changing()
-    climbs = sum(1 for group in order for k in group if k == len(net.stages))
-    if climbs > 1 and changing:
+    if changing and _evaluates_again(order, warm=states is not None):
         raise ValueError(
             f"{changing[0]} gives another map at every visit while training: use a schedule of one sweep, or put the "
             "network into eval mode"
@@ -182,3 +181,22 @@ def _check(net: Layered, x: Tensor, states: States | None, order: Sequence[tuple
         raise ValueError(f"{len(states)} states were given for a network of {len(net.stages)} stages")
     if states is not None and states[-1].mean().shape[0] != x.shape[0]:
         raise ValueError(f"the states given belong to a batch of {states[-1].mean().shape[0]}, not of {x.shape[0]}")
+
+
+def _evaluates_again(order: Sequence[tuple[int, ...]], *, warm: bool) -> bool:
+    """Whether some map would be evaluated at two different means below it.
+
+    A visit of layer k evaluates its map if the mean below has changed since; from given states, it may first read what
+    the layer above sends down, which evaluates that layer's map.
+    """
+    changes: dict[int, int] = {}
+    evaluated: dict[int, int] = {}
+    for group in order:
+        for k in group:
+            if warm:
+                evaluated.setdefault(k + 1, changes.get(k, 0))
+            if evaluated.setdefault(k, changes.get(k - 1, 0)) != changes.get(k - 1, 0):
+                return True
+        for k in group:
+            changes[k] = changes.get(k, 0) + 1
+    return False

@@ -223,6 +223,8 @@ class DualPropagation(AbstractRule):
                 raise ValueError(
                     f"the stabilised variant needs monotone activations, but {stage.name} has {stage.activation.name}"
                 )
+        if net.changing():
+            raise ValueError(f"{net.changing()[0]} changes while training: the stabilised variant needs maps that stay")
         norms = spectral_norms(net, x, generator=generator)
         skewed = abs(1 - 2 * self.alpha) / 2
         return {k: skewed * (norm.square() - 1).clamp(min=0) for k, norm in enumerate(norms[1:], 1)}
