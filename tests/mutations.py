@@ -156,7 +156,7 @@ MUTATIONS = [
         "delta.flatten(0, -2).sum(0) * 0",
     ),
     Mutation(
-        "bias of a convolution sums over too little",
+        "gradients of a convolution are halved",
         LINEARISE,
         "delta.sum((0, 2, 3))",
         "delta.sum((0, 2, 3)) / delta.shape[2]",

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 Outputs = Float[Tensor, "batch *output"]
 
@@ -97,11 +97,14 @@ class CrossEntropy(AbstractLoss):
 
     def __call__(self, output: Outputs, y: Tensor) -> Float[Tensor, "batch"]:
         """Return the cross-entropy of every sample, `(batch,)`."""
-        return -(one_hot(y, output) * output.log_softmax(1)).sum(1)
+        return nn.functional.cross_entropy(output, _fitting(y, output), reduction="none")
 
     def gradient(self, output: Outputs, y: Tensor) -> Outputs:
         """Return `softmax(output) - y`."""
-        return output.softmax(1).sub_(one_hot(y, output))
+        y, p = _fitting(y, output), output.softmax(1)
+        if y.dtype.is_floating_point:
+            return p.sub_(y)
+        return p.scatter_add_(1, y[:, None], p.new_full((len(y), 1), -1.0))
 
     def proximal(self, a: Outputs, y: Tensor, strength: float) -> Outputs:
         """Solve `s + strength grad l(s) = a` by Newton's method with step halving, to machine precision."""
@@ -188,13 +191,20 @@ def one_hot(y: Tensor, output: Outputs) -> Outputs:
     Raises:
         ValueError: if the shapes do not fit, or (on the CPU, where looking is free) a class is out of range.
     """
+    y = _fitting(y, output)
+    return y if y.dtype.is_floating_point else torch.zeros_like(output).scatter_(1, y[:, None], 1)
+
+
+def _fitting(y: Tensor, output: Outputs) -> Tensor:
+    """Return real targets in the output's dtype, or integer classes, once they are seen to fit the output."""
     if y.dtype.is_floating_point:
         if y.shape != output.shape:
             raise ValueError(f"targets have shape {tuple(y.shape)}, but the output has {tuple(output.shape)}")
         return y.to(output.dtype)
     if y.shape != output.shape[:1] or output.dim() != 2:
         raise ValueError(f"classes have shape {tuple(y.shape)}, which does not fit an output of {tuple(output.shape)}")
-    classes = output.shape[1]
-    if not y.is_cuda and y.numel() and not 0 <= int(y.min()) <= int(y.max()) < classes:
-        raise ValueError(f"classes range from {int(y.min())} to {int(y.max())}, but the output has {classes} of them")
-    return torch.zeros_like(output).scatter_(1, y[:, None].long(), 1)
+    if not y.is_cuda and y.numel():
+        lowest, highest = (int(end) for end in y.aminmax())
+        if lowest < 0 or highest >= output.shape[1]:
+            raise ValueError(f"classes range from {lowest} to {highest}, but the output has {output.shape[1]} of them")
+    return y.long()

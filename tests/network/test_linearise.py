@@ -24,6 +24,7 @@ CLOSED = {
     "pooling": (lambda: nn.MaxPool2d(2), (3, 2, 6, 6)),
     "overlapping windows": (lambda: nn.MaxPool2d(3, stride=2, padding=1), (3, 2, 7, 6)),
     "windows that hang over": (lambda: nn.MaxPool2d(3, stride=2, ceil_mode=True), (3, 2, 6, 8)),
+    "flatten": (nn.Flatten, (3, 2, 6, 6)),
     "dilated windows": (lambda: nn.MaxPool2d(2, stride=1, dilation=2), (3, 2, 6, 6)),
 }
 FALLBACK = {
@@ -32,7 +33,6 @@ FALLBACK = {
     "one dimension": (lambda: nn.Conv1d(2, 4, 3), (3, 2, 6)),
     "transposed convolution": (lambda: nn.ConvTranspose2d(2, 4, 3), (3, 2, 6, 6)),
     "layer norm": (lambda: nn.LayerNorm(5), (4, 5)),
-    "flatten": (nn.Flatten, (3, 2, 6, 6)),
     "average pooling": (lambda: nn.AvgPool2d(2), (3, 2, 6, 6)),
     "weight norm": (lambda: parametrizations.weight_norm(nn.Linear(5, 3)), (4, 5)),
     "orthogonal convolution": (lambda: parametrizations.orthogonal(nn.Conv2d(2, 4, 3)), (3, 2, 6, 6)),

@@ -112,15 +112,15 @@ class _Chain:
         return None if error is None else self.stage(k + 1, renew=False).feedback(error)
 
     def finish(self, k: int, *, keep: bool) -> None:
-        """Layer k will not change again: send its error down, let its stage learn, free what nothing reads any more."""
-        error = self.state(k).error()
-        if error is not None:
-            self.arrived[k - 1], grads = self.stage(k, renew=False).pull(error, down=k > 1)
-            merge(self.grads, grads)
-        self.at.pop(k, None)
+        """Layer k will not change again: free what nothing reads any more, send its error down, let its stage learn."""
+        error, at = self.state(k).error(), self.at.pop(k, None)
+        self.arrived.pop(k, None)
         self.finished.add(k)
         if not keep and (k == self.depth or k + 1 in self.finished):
             del self.states[k]
+        if error is not None and at is not None:
+            self.arrived[k - 1], grads = at[1].pull(error, down=k > 1)
+            merge(self.grads, grads)
 
 
 @torch.no_grad()
@@ -156,10 +156,9 @@ def propagate(
     output = None
     for i, group in enumerate(order):
         messages = {k: (chain.drive(k), chain.feedback(k)) for k in group}
-        for k, (drive, feedback) in messages.items():
-            chain.states[k] = neuron(k, drive, feedback, chain.states.get(k))
         output = messages[chain.depth][0] if chain.depth in messages else output
-        del messages
+        for k in group:  # messages are popped: a state holds on to what it needs of them
+            chain.states[k] = neuron(k, *messages.pop(k), chain.states.get(k))
         for k in sorted(group, reverse=True):
             if last[k] == i:
                 chain.finish(k, keep=keep_states)
@@ -171,8 +170,8 @@ def propagate(
 
 def _check(net: Layered, x: Tensor, states: States | None, order: Sequence[tuple[int, ...]]) -> None:
     """Refuse what the messages could not mean."""
-    changing = net.changing()
-    if changing and _evaluates_again(order, warm=states is not None):
+    changing = net.changing() if _evaluates_again(order, warm=states is not None) else []
+    if changing:
         raise ValueError(
             f"{changing[0]} gives another map at every visit while training: use a schedule of one sweep, or put the "
             "network into eval mode"

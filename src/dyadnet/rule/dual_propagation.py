@@ -83,7 +83,12 @@ class Dyad(AbstractState):
 
     def error(self) -> Tensor | None:
         """Return `-Delta / scale`, the error in units of the gradient."""
-        return None if self._unperturbed() else (self.minus() - self.plus()).div_(self.split.scale)
+        if self._unperturbed():
+            return None
+        plus, minus = self.plus(), self.minus()
+        if plus is self.drives[0]:  # a linear neuron that is not pushed: its state is its drive, not to be overwritten
+            return (minus - plus).div_(self.split.scale)
+        return plus.sub_(minus).div_(-self.split.scale)
 
     def straddling(self) -> Tensor:
         """Return the share of units whose two states lie on different sides of a kink of `f`, a scalar."""
