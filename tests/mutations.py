@@ -130,16 +130,11 @@ MUTATIONS = [
     Mutation(
         "a group updates one by one",
         PROPAGATE,
-        "messages = {k: (chain.drive(k), chain.feedback(k)) for k in group}\n"
-        "        for k, (drive, feedback) in messages.items():\n",
-        "messages = {}\n        for k in group:\n"
-        "            drive, feedback = messages.setdefault(k, (chain.drive(k), chain.feedback(k)))\n",
+        "neuron(k, *messages.pop(k), chain",
+        "neuron(k, chain.drive(k), chain.feedback(k), chain",
     ),
     Mutation(
-        "changing maps are not refused",
-        PROPAGATE,
-        "if changing and _evaluates_again(",
-        "if False and _evaluates_again(",
+        "changing maps are not refused", PROPAGATE, "    if changing:\n        raise", "    if False:\n        raise"
     ),
     Mutation(
         "states stay in half precision",
@@ -158,8 +153,8 @@ MUTATIONS = [
     Mutation(
         "gradients of a convolution are halved",
         LINEARISE,
-        "delta.sum((0, 2, 3))",
-        "delta.sum((0, 2, 3)) / delta.shape[2]",
+        "grads[parameter] = grad\n        return below",
+        "grads[parameter] = grad / 2\n        return below",
     ),
     Mutation(
         "geometry of a convolution without dilation",
@@ -193,7 +188,9 @@ MUTATIONS = [
         "self.module.weight, None,",
         "self.module.weight, self.module.bias,",
     ),
-    Mutation("a chain stops learning too early", LINEARISE, "any(self.learns[:i])", "any(self.learns[: i - 1])"),
+    Mutation(
+        "a chain stops learning too early", LINEARISE, "needed = down or i > lowest", "needed = down or i > lowest + 1"
+    ),
     # networks, schedules
     Mutation(
         "the second place of a module is lost",
@@ -245,12 +242,7 @@ MUTATIONS = [
         "Hessian of cross-entropy with the wrong sign", LOSS, "- strength * p[:, :, None]", "+ strength * p[:, :, None]"
     ),
     Mutation("curvature of cross-entropy", LOSS, "curvature = 0.5", "curvature = 0.25"),
-    Mutation(
-        "sign of the targets in the gradient of cross-entropy",
-        LOSS,
-        ".sub_(one_hot(y, output))",
-        ".add_(one_hot(y, output))",
-    ),
+    Mutation("sign of the targets in the gradient of cross-entropy", LOSS, "return p.sub_(y)", "return p.add_(y)"),
     Mutation("labels are not checked", LOSS, "not y.is_cuda and y.numel()", "False and y.numel()"),
     Mutation("slope of the sigmoid", ACTIVATION, "slope=0.25", "slope=1.0"),
     Mutation("inverse of the unit sigmoid", ACTIVATION, "_sigmoid_inverse(s) / 4", "_sigmoid_inverse(s)"),
