@@ -1,4 +1,4 @@
-"""All schedules of paper C on MNIST: does the order in which neurons are updated matter?
+"""Schedules of papers C and D on MNIST: does the order in which neurons are updated matter?
 
     python experiments/schedules.py --data-root DATA
 

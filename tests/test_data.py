@@ -25,6 +25,7 @@ from dyadnet.data import (
     augmented,
     batches,
     check,
+    hold_out,
     inputs,
     load,
     resident,
@@ -491,6 +492,19 @@ def test_a_subset_is_the_head_of_each_split():
     part = subset(ramp(), train=4, test=None)
     assert (part.train.labels.tolist(), len(part.test)) == ([0, 1, 2, 3], 10)
     assert torch.equal(part.train.images, ramp().train.images[:4])
+
+
+def test_the_last_samples_are_held_out_and_the_rest_still_trains():
+    part = hold_out(ramp(), 0.3)
+    assert part.validation is not None
+    assert torch.equal(torch.cat([part.train.images, part.validation.images]), ramp().train.images)
+    assert torch.equal(part.validation.labels, ramp().train.labels[7:])
+    assert hold_out(ramp(), 0.0).validation is None
+
+
+@pytest.mark.parametrize("share", [0.01, 0.99])
+def test_a_share_that_leaves_nothing_is_refused(share):
+    assert refusal(hold_out, ramp(), share) == f"ramp: a share of {share} of 10 samples cannot be held out"
 
 
 @pytest.mark.parametrize("count", [0, -1, 11])

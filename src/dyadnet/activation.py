@@ -6,6 +6,7 @@ neuron energy `G(s) - s a`, which is why the library keeps their inverse, range 
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from math import inf
 
 import torch
@@ -86,13 +87,69 @@ def _inside(s: Tensor, lower: float, upper: float) -> Tensor:
     return s.clamp(lower + margin, upper - margin)
 
 
+def _tanh_inverse(s: Tensor) -> Tensor:
+    return _inside(s, -1, 1).atanh()
+
+
+def _sigmoid_inverse(s: Tensor) -> Tensor:
+    return _inside(s, 0, 1).logit()
+
+
+def _unit_sigmoid(a: Tensor) -> Tensor:
+    return torch.sigmoid(4 * a)
+
+
+def _unit_sigmoid_(a: Tensor) -> Tensor:
+    return a.mul_(4).sigmoid_()
+
+
+def _unit_sigmoid_inverse(s: Tensor) -> Tensor:
+    return _sigmoid_inverse(s) / 4
+
+
+def _leaky_inverse(s: Tensor, slope: float) -> Tensor:
+    return torch.where(s < 0, s / slope, s)
+
+
+def _leaky_potential(s: Tensor, slope: float) -> Tensor:
+    return _leaky_inverse(s, slope) * s / 2
+
+
+def _tanh_potential(s: Tensor) -> Tensor:
+    return (torch.xlogy(1 + s, 1 + s) + torch.xlogy(1 - s, 1 - s)) / 2
+
+
+def _unit_sigmoid_potential(s: Tensor) -> Tensor:
+    return _entropy(s) / 4
+
+
+_RELU = Activation("relu", torch.relu, torch.relu_, _identity, half_square, lower=0.0, kinks=(0.0,))
+_TANH = Activation("tanh", torch.tanh, torch.tanh_, _tanh_inverse, _tanh_potential, lower=-1.0, upper=1.0)
+_SIGMOID = Activation(
+    "sigmoid", torch.sigmoid, torch.sigmoid_, _sigmoid_inverse, _entropy, lower=0.0, upper=1.0, slope=0.25
+)
+_UNIT_SIGMOID = Activation(
+    "unit-sigmoid",
+    _unit_sigmoid,
+    _unit_sigmoid_,
+    _unit_sigmoid_inverse,
+    _unit_sigmoid_potential,
+    lower=0.0,
+    upper=1.0,
+)
+_SILU = Activation(
+    "silu", nn.functional.silu, partial(nn.functional.silu, inplace=True), None, None, lower=-0.2784645, slope=1.0998393
+)
+_GELU_BOUNDS = {"none": (-0.1699712, 1.1289042), "tanh": (-0.1700408, 1.1289931)}
+
+
 def _leaky(slope: float) -> Activation:
     return Activation(
         f"leaky-relu({slope:g})",
-        f=lambda a: nn.functional.leaky_relu(a, slope),
-        f_=lambda a: nn.functional.leaky_relu_(a, slope),
-        inverse=(lambda s: torch.where(s < 0, s / slope, s)) if slope > 0 else None,
-        potential=(lambda s: torch.where(s < 0, s / slope, s) * s / 2) if slope > 0 else None,
+        partial(nn.functional.leaky_relu, negative_slope=slope),
+        partial(nn.functional.leaky_relu_, negative_slope=slope),
+        inverse=partial(_leaky_inverse, slope=slope) if slope > 0 else None,
+        potential=partial(_leaky_potential, slope=slope) if slope > 0 else None,
         slope=max(1.0, abs(slope)),
         kinks=(0.0,),
     )
@@ -102,8 +159,8 @@ def _clip(lower: float, upper: float) -> Activation:
     """The hard sigmoid on [0, 1], the hard tanh on [-1, 1]."""
     return Activation(
         f"clip({lower:g}, {upper:g})",
-        f=lambda a: a.clamp(lower, upper),
-        f_=lambda a: a.clamp_(lower, upper),
+        partial(torch.clamp, min=lower, max=upper),
+        partial(torch.clamp_, min=lower, max=upper),
         inverse=_identity,
         potential=half_square,
         lower=lower,
@@ -112,78 +169,38 @@ def _clip(lower: float, upper: float) -> Activation:
     )
 
 
+def _gelu(approximate: str) -> Activation:
+    gelu = partial(nn.functional.gelu, approximate=approximate)
+    lower, slope = _GELU_BOUNDS[approximate]
+    return Activation(f"gelu({approximate})", gelu, gelu, None, None, lower=lower, slope=slope)
+
+
 def recognise(module: nn.Module) -> Activation | None:
     """Return the activation that `module` computes, or None where it is not one that the library knows.
 
-    Known: `nn.Identity`, `nn.ReLU`, `nn.LeakyReLU`, `nn.Hardtanh` (and `nn.ReLU6`), `nn.Tanh`, `nn.Sigmoid`,
-    `UnitSigmoid`, and for feedforward use the non-monotone `nn.SiLU` and `nn.GELU`.
+    Known: `nn.Identity`, `nn.ReLU`, `nn.LeakyReLU`, `nn.Hardtanh` and `nn.ReLU6`, `nn.Tanh`, `nn.Sigmoid`,
+    `UnitSigmoid`, and for feedforward use the non-monotone `nn.SiLU` and `nn.GELU`. A subclass may compute something
+    else and is not known.
 
     >>> recognise(nn.Hardtanh(0, 1)).name
     'clip(0, 1)'
     >>> recognise(nn.Softmax(dim=1)) is None
     True
     """
+    plain = {
+        nn.Identity: IDENTITY,
+        nn.ReLU: _RELU,
+        nn.Tanh: _TANH,
+        nn.Sigmoid: _SIGMOID,
+        UnitSigmoid: _UNIT_SIGMOID,
+        nn.SiLU: _SILU,
+    }
+    kind = type(module)
     match module:
-        case nn.Identity():
-            return IDENTITY
-        case nn.ReLU():
-            return Activation(
-                "relu", torch.relu, torch.relu_, inverse=_identity, potential=half_square, lower=0.0, kinks=(0.0,)
-            )
-        case nn.LeakyReLU():
+        case nn.LeakyReLU() if kind is nn.LeakyReLU:
             return _leaky(module.negative_slope)
-        case nn.Hardtanh():
+        case nn.Hardtanh() if kind in (nn.Hardtanh, nn.ReLU6):
             return _clip(module.min_val, module.max_val)
-        case nn.Tanh():
-            return Activation(
-                "tanh",
-                torch.tanh,
-                torch.tanh_,
-                inverse=lambda s: _inside(s, -1, 1).atanh(),
-                potential=lambda s: (torch.xlogy(1 + s, 1 + s) + torch.xlogy(1 - s, 1 - s)) / 2,
-                lower=-1.0,
-                upper=1.0,
-            )
-        case nn.Sigmoid():
-            return Activation(
-                "sigmoid",
-                torch.sigmoid,
-                torch.sigmoid_,
-                inverse=lambda s: _inside(s, 0, 1).logit(),
-                potential=_entropy,
-                lower=0.0,
-                upper=1.0,
-                slope=0.25,
-            )
-        case UnitSigmoid():
-            return Activation(
-                "unit-sigmoid",
-                f=module.forward,
-                f_=lambda a: a.mul_(4).sigmoid_(),
-                inverse=lambda s: _inside(s, 0, 1).logit() / 4,
-                potential=lambda s: _entropy(s) / 4,
-                lower=0.0,
-                upper=1.0,
-            )
-        case nn.SiLU():
-            return Activation(
-                "silu",
-                nn.functional.silu,
-                lambda a: nn.functional.silu(a, inplace=True),
-                inverse=None,
-                potential=None,
-                lower=-0.2784645,
-                slope=1.0998393,
-            )
-        case nn.GELU():
+        case nn.GELU() if kind is nn.GELU:
             return _gelu(module.approximate)
-    return None
-
-
-def _gelu(approximate: str) -> Activation:
-    def gelu(a: Tensor) -> Tensor:
-        return nn.functional.gelu(a, approximate=approximate)
-
-    return Activation(
-        f"gelu({approximate})", gelu, gelu, inverse=None, potential=None, lower=-0.1699712, slope=1.1289042
-    )
+    return plain.get(kind)

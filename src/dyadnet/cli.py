@@ -1,34 +1,35 @@
 """The command line: `dyadnet train | compare | evaluate | resume | data | info`.
 
-Exit codes: 0 done, 1 the work failed, 2 the request was wrong.
+Exit codes: 0 done, 1 the work failed or was interrupted, 2 the request was wrong.
 """
 
-import contextlib
 import dataclasses
-import io
 import os
 import sys
-import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
 import tyro
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from dyadnet import data, names
+from dyadnet.arguments import Command, parse
 from dyadnet.names import RequestError
 from dyadnet.progress import watcher
-from dyadnet.report import table, write_report
-from dyadnet.train import folder
+from dyadnet.train import checkpoint, folder
 from dyadnet.train.compare import Comparison, compare, read_comparison
 from dyadnet.train.environment import environment
 from dyadnet.train.loop import Diverged, evaluate
+from dyadnet.train.rehearsal import rehearse
 from dyadnet.train.run import Record, Request, execute, load_dataset, read_request, restored
 from dyadnet.train.settings import Settings
 
+CheckpointName = checkpoint.Name
 Shared = Annotated[Settings, tyro.conf.arg(name="")]
 RULES = ("backprop", "dual-propagation:alpha=0", "dual-propagation:alpha=0.5", "dual-propagation:alpha=1")
 
@@ -48,7 +49,7 @@ class Train:
     seed: int = 0
     """Decides the weights, the order of the samples and the rule's own randomness."""
     overwrite: bool = False
-    """Delete the run that the folder holds."""
+    """Replace the run that the folder holds."""
     config: Path | None = None
     """A TOML file of options; those on the command line win."""
 
@@ -56,7 +57,9 @@ class Train:
         """Run it."""
         request = Request(self.rule, self.seed, self.settings)
         names.rule(self.rule)
+        folder.check(self.out, overwrite=self.overwrite)
         dataset = load_dataset(self.settings)
+        _rehearse([request], dataset, console)
         folder.create(self.out, request.config(), overwrite=self.overwrite)
         _train(request, self.out, dataset, console)
 
@@ -76,14 +79,16 @@ class Compare:
     seeds: tuple[int, ...] = (0, 1, 2)
     """Every rule runs once with each."""
     overwrite: bool = False
-    """Delete what the folder holds."""
+    """Replace the comparison that the folder holds."""
     config: Path | None = None
     """A TOML file of options; those on the command line win."""
 
     def __call__(self, console: Console) -> None:
         """Run them all."""
         comparison = Comparison(self.rules, self.seeds, self.settings)
+        folder.check(self.out, overwrite=self.overwrite)
         dataset = load_dataset(self.settings)
+        _rehearse(comparison.runs()[: len(self.rules)], dataset, console)
         folder.create(self.out, comparison.config(), overwrite=self.overwrite)
         _compare(comparison, self.out, dataset, console)
 
@@ -97,21 +102,38 @@ class Resume:
 
     run: tyro.conf.Positional[Path]
     """The run folder."""
-    checkpoint: str | None = None
-    """Start from this checkpoint of the folder instead of the latest."""
+    checkpoint: CheckpointName = checkpoint.NAME
+    """Where to start: at the latest one, or the one before."""
 
     def __call__(self, console: Console) -> None:
         """Go on from the latest checkpoint."""
         if folder.read_config(self.run)["command"] == "compare":
-            comparison = read_comparison(self.run)
-            if (self.run / folder.COMPARISON).exists():
-                raise RequestError(f"{self.run} is finished; its result is in {self.run / folder.COMPARISON}")
-            _compare(comparison, self.run, load_dataset(comparison.settings), console)
-            return
+            self._compare(console)
+        else:
+            self._train(console)
+
+    def _train(self, console: Console) -> None:
         request = read_request(self.run)
-        if (self.run / folder.RESULT).exists():
-            raise RequestError(f"{self.run} is finished; its result is in {self.run / folder.RESULT}")
-        _train(request, self.run, load_dataset(request.settings), console, self.checkpoint)
+        self._refuse_finished(folder.RESULT)
+        dataset = load_dataset(request.settings)
+        _rehearse([request], dataset, console)
+        _train(request, self.run, dataset, console, self.checkpoint)
+
+    def _compare(self, console: Console) -> None:
+        comparison = read_comparison(self.run)
+        if self.checkpoint != checkpoint.NAME:
+            raise RequestError(
+                f"{self.run} is a comparison; name the run in it that is to start from {self.checkpoint}"
+            )
+        self._refuse_finished(folder.COMPARISON)
+        dataset = load_dataset(comparison.settings)
+        _rehearse(comparison.runs()[: len(comparison.rules)], dataset, console)
+        _compare(comparison, self.run, dataset, console)
+
+    def _refuse_finished(self, result: str) -> None:
+        """Refuse a run that has its result, and its report: that comes last."""
+        if (self.run / result).exists() and (self.run / folder.REPORT).exists():
+            raise RequestError(f"{self.run} is finished; its result is in {self.run / result}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,22 +145,26 @@ class Evaluate:
 
     run: tyro.conf.Positional[Path]
     """The run folder."""
-    checkpoint: str | None = None
-    """Use this checkpoint of the folder instead of the latest."""
+    checkpoint: CheckpointName = checkpoint.NAME
+    """What to measure: the latest one, or the one before."""
     data_root: str | None = None
     """Where the data lies, if not where the run read it."""
 
     def __call__(self, console: Console) -> None:
         """Print accuracy and loss."""
         request = read_request(self.run)
+        if not checkpoint.exists(self.run):
+            raise RequestError(f"{self.run} has no checkpoint yet; {folder.resuming(self.run)} goes on with it")
         settings = dataclasses.replace(request.settings, data_root=self.data_root or request.settings.data_root)
-        training = restored(request, self.run, load_dataset(settings), self.checkpoint)
-        if not training.history:
-            raise RequestError(f"{self.run} has no checkpoint yet")
+        request = dataclasses.replace(request, settings=settings)
+        dataset = load_dataset(settings)
+        _rehearse([request], dataset, console)
+        training = restored(request, self.run, dataset, self.checkpoint)
         found = evaluate(training)
         console.print(
-            f"{request.rule} after epoch {len(training.history)} on {len(training.dataset.test)} test samples of "
-            f"{settings.dataset}: accuracy {100 * found['accuracy']:.2f} %, loss {found['loss']:.4f}"
+            f"{request.rule} after epoch {len(training.history)} on {len(dataset.test)} test samples of "
+            f"{settings.dataset}: accuracy {100 * found['accuracy']:.2f} %, loss {found['loss']:.4f}",
+            soft_wrap=True,
         )
 
 
@@ -157,7 +183,7 @@ class Data:
     def __call__(self, console: Console) -> None:
         """Print the facts."""
         found = data.load(self.dataset, Path(self.data_root) if self.data_root else None)
-        rows = Table(title=found.name, title_justify="left")
+        rows = Table(title=Text(found.name), title_justify="left")
         for heading in ("split", "samples", "shape", "per class"):
             rows.add_column(heading)
         for name, split in (("train", found.train), ("test", found.test)):
@@ -165,10 +191,8 @@ class Data:
             spread = f"{min(counts)}" if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"
             rows.add_row(name, str(len(split)), "x".join(map(str, found.shape)), spread)
         console.print(rows)
-        console.print(
-            "per channel, inputs in [0, 1]:",
-            *(f"{m:.4f} ± {s:.4f}" for m, s in zip(found.mean, found.std, strict=True)),
-        )
+        scales = (f"{mean:.4f} ± {std:.4f}" for mean, std in zip(found.mean, found.std, strict=True))
+        console.print("per channel, inputs in [0, 1]:", *scales)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -181,16 +205,16 @@ class Info:
     def __call__(self, console: Console) -> None:
         """Print them."""
         for rule in names.RULES:
-            settings = ", ".join(names.rule_settings(rule))
-            console.print(f"[bold]{rule}[/]" + (f"  {settings}" if settings else ""), highlight=False)
-        console.print("schedules:", ", ".join(names.SCHEDULES), highlight=False)
-        console.print("losses:   ", ", ".join(names.LOSSES), highlight=False)
-        console.print("data sets:", ", ".join(data.DATASETS), highlight=False)
+            console.print(rule, style="bold")
+            for setting, takes in names.rule_settings(rule).items():
+                console.print(f"  {setting}={takes}")
+        console.print(f"losses:    {', '.join(names.LOSSES)}")
+        console.print(f"data sets: {', '.join(data.DATASETS)}, or an .npz file")
         for name, value in environment().items():
-            console.print(f"{name + ':':10} {value}", highlight=False)
+            console.print(f"{name + ':':10} {value}")
 
 
-COMMANDS: dict[str, Any] = {
+COMMANDS: dict[str, type[Command]] = {
     "train": Train,
     "compare": Compare,
     "evaluate": Evaluate,
@@ -200,64 +224,49 @@ COMMANDS: dict[str, Any] = {
 }
 
 
-def _train(request: Request, out: Path, dataset: data.Dataset, console: Console, name: str | None = None) -> None:
+def _rehearse(requests: Sequence[Request], dataset: data.Dataset, console: Console) -> None:
+    """Refuse now what could only fail later."""
+    with console.status("trying one step"):
+        for request in requests:
+            rehearse(request, dataset)
+
+
+def _train(
+    request: Request, out: Path, dataset: data.Dataset, console: Console, name: CheckpointName = checkpoint.NAME
+) -> None:
     """Run, report, and say where."""
-    with watcher(console) as live:
-        live.begin(request)
-        record = execute(request, out, dataset, tick=live.tick, watch=live.watch, from_checkpoint=name)
-    _conclude(out, f"{request.rule} on {request.settings.dataset}", [record], request.settings, console)
+    with _resumable(out):
+        with watcher(console) as live:
+            live.begin(request)
+            record = execute(request, out, dataset, tick=live.tick, watch=live.watch, from_checkpoint=name)
+        _conclude(out, f"{request.rule} on {request.settings.dataset}", [record], request.settings, console)
 
 
 def _compare(comparison: Comparison, out: Path, dataset: data.Dataset, console: Console) -> None:
     """Run all, report, and say where."""
-    with watcher(console) as live:
-        records = compare(comparison, out, dataset, begin=live.begin, tick=live.tick, watch=live.watch)
-    _conclude(
-        out, f"{len(comparison.rules)} rules on {comparison.settings.dataset}", records, comparison.settings, console
-    )
+    settings = comparison.settings
+    with _resumable(out):
+        with watcher(console) as live:
+            live.say("timing a step of every rule")
+            records = compare(comparison, out, dataset, begin=live.begin, tick=live.tick, watch=live.watch)
+        _conclude(out, f"{len(comparison.rules)} rules on {settings.dataset}", records, settings, console)
+
+
+@contextmanager
+def _resumable(out: Path) -> Iterator[None]:
+    """Let an interruption say how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"interrupted; {folder.resuming(out)} goes on from the last finished epoch") from None
 
 
 def _conclude(out: Path, title: str, records: list[Record], settings: Settings, console: Console) -> None:
+    from dyadnet.report import table, write_report  # plotly takes a while to import
+
     page = write_report(out / folder.REPORT, title, records, environment(), dataclasses.asdict(settings))
     console.print(table(records))
-    console.print(f"report: {page}", highlight=False, soft_wrap=True)
-
-
-def _parse(arguments: Sequence[str]) -> Any:
-    """Read the command line; tyro's complaint becomes one line."""
-    complaint = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(complaint):
-            return tyro.extras.subcommand_cli_from_dict(
-                COMMANDS, prog="dyadnet", args=_with_config(list(arguments)), config=(tyro.conf.FlagCreatePairsOff,)
-            )
-    except SystemExit as stop:
-        if not stop.code:
-            raise
-        lines = [line.strip("│ ") for line in complaint.getvalue().splitlines() if line.startswith("│")]
-        told = " ".join(line for line in lines if not set(line) <= {"─"}).split("For full helptext")[0]
-        raise RequestError(f"{told.strip()} (dyadnet --help)") from None
-
-
-def _with_config(arguments: list[str]) -> list[str]:
-    """Replace `--config FILE` by the options that the TOML file holds, ahead of those on the command line."""
-    if "--config" not in arguments:
-        return arguments
-    at = arguments.index("--config")
-    if at + 1 == len(arguments):
-        raise RequestError("--config needs the name of a TOML file")
-    path = Path(arguments[at + 1])
-    try:
-        values = tomllib.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise RequestError(f"{path} cannot be read as TOML: {error}") from error
-    options: list[str] = []
-    for name, value in values.items():
-        if value is not False:
-            items = value if isinstance(value, list) else [] if value is True else [value]
-            options += [f"--{name.replace('_', '-')}", *map(str, items)]
-    rest = arguments[:at] + arguments[at + 2 :]
-    return [*rest[:1], *options, *rest[1:]]
+    console.print(f"report: {page}", soft_wrap=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -265,18 +274,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     A complaint is one line on standard error. DYADNET_TRACEBACK=1 shows where it came from.
     """
-    errors = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
+    piped = not sys.stdout.isatty() and "COLUMNS" not in os.environ
+    console = Console(width=100 if piped else None, highlight=False, markup=False)
     try:
-        _parse(sys.argv[1:] if arguments is None else arguments)(Console())
-    except (ValueError, TypeError, NotImplementedError, OSError, Diverged) as error:
+        parse(COMMANDS, sys.argv[1:] if arguments is None else arguments)(console)
+    except SystemExit:  # help has been printed
+        return 0
+    except KeyboardInterrupt as stop:
+        return _complain(str(stop) or "interrupted", 1)
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:
         if os.environ.get("DYADNET_TRACEBACK"):
             raise
-        errors.print(f"dyadnet: {' '.join(str(error).split())}")
-        return 1 if isinstance(error, Diverged) else 2
-    except KeyboardInterrupt:
-        errors.print("dyadnet: interrupted; dyadnet resume goes on from the last finished epoch")
-        return 1
+        if isinstance(error, RequestError | data.DataError):
+            return _complain(str(error), 2)
+        if isinstance(error, Diverged):
+            return _complain(str(error), 1)
+        return _complain(f"{type(error).__name__}: {error} (DYADNET_TRACEBACK=1 shows where)", 1)
     return 0
+
+
+def _complain(message: str, code: int) -> int:
+    """Print one line on standard error and return the exit code."""
+    errors = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
+    errors.print(f"dyadnet: {' '.join(message.split())}")
+    return code
 
 
 if __name__ == "__main__":

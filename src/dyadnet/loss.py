@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Inexact
-from torch import Tensor
+from torch import Tensor, nn
 
 Outputs = Inexact[Tensor, "batch *output"]
 Strength = float | Tensor
@@ -102,30 +102,53 @@ class CrossEntropy(AbstractLoss):
 
     def __call__(self, output: Outputs, y: Tensor) -> Float[Tensor, "batch"]:
         """Return the cross-entropy of every sample, `(batch,)`."""
-        return -(one_hot(y, output) * output.log_softmax(1)).sum(1)
+        return nn.functional.cross_entropy(output, _fitting(y, output), reduction="none")
 
     def gradient(self, output: Outputs, y: Tensor) -> Outputs:
         """Return `softmax(output) - y`."""
-        return output.softmax(1).sub_(one_hot(y, output))
+        y, p = _fitting(y, output), output.softmax(1)
+        if y.dtype.is_floating_point:
+            return p.sub_(y)
+        return p.scatter_add_(1, y[:, None], p.new_full((len(y), 1), -1.0))
 
     def proximal(self, a: Outputs, y: Tensor, strength: Strength) -> Outputs:
-        """Solve `s + strength grad l(s) = a` by Newton's method, to machine precision."""
+        """Solve `s + strength grad l(s) = a` by Newton's method with step halving, to machine precision."""
         _check_strength("cross-entropy", strength, self.curvature)
-        s, before = a, None
-        for _ in range(50):
-            residual = s + strength * self.gradient(s, y) - a
-            size = residual.abs().max()
-            if before is not None and size >= before:  # rounding has the last word
+
+        def residual(s: Tensor) -> Tensor:
+            return s + strength * self.gradient(s, y) - a
+
+        s, r = a, residual(a)
+        for _ in range(100):
+            shorter, r_shorter = _descend(residual, s, r, _newton_step(s.softmax(1), r, strength))
+            if shorter is s:  # rounding has the last word
                 break
-            s, before = s - _solve_hessian(s.softmax(1), residual, strength), size
+            s, r = shorter, r_shorter
         return s
 
 
-def _solve_hessian(p: Tensor, r: Tensor, strength: Strength) -> Tensor:
-    """Return `(I + strength (diag(p) - p p^T))^{-1} r`, a row a sample, by Sherman and Morrison's formula."""
-    diagonal = 1 + strength * p
-    q, z = p / diagonal, r / diagonal
-    return z + q * (strength * (p * z).sum(1, keepdim=True) / (1 - strength * (p * q).sum(1, keepdim=True)))
+def _descend(residual: Callable[[Tensor], Tensor], s: Tensor, r: Tensor, step: Tensor) -> tuple[Tensor, Tensor]:
+    """Go along a Newton step, halved sample by sample until the residual is shorter; return `s` itself if it never is.
+
+    It falls along the step, as the Hessian is positive.
+    """
+    share, size = torch.ones_like(s[:, :1]), r.abs().amax(1, keepdim=True)
+    for _ in range(50):
+        trial = s - share * step
+        r_trial = residual(trial)
+        worse = r_trial.abs().amax(1, keepdim=True) >= size
+        if not worse.any():
+            return trial, r_trial
+        share = torch.where(worse, share / 2, share)
+    trial = torch.where(share < 2.0**-49, s, s - share * step)
+    return (s, r) if torch.equal(trial, s) else (trial, residual(trial))
+
+
+def _newton_step(p: Tensor, r: Tensor, strength: Strength) -> Tensor:
+    """Return `(I + strength (diag(p) - p p^T))^{-1} r`, a row a sample."""
+    q = strength * p
+    hessian = torch.diag_embed(1 + q) - q[:, :, None] * p[:, None, :]
+    return torch.linalg.solve(hessian, r)
 
 
 @dataclass(frozen=True)
@@ -174,13 +197,20 @@ def one_hot(y: Tensor, output: Outputs) -> Outputs:
     Raises:
         ValueError: if the shapes do not fit, or (on the CPU, where looking is free) a class is out of range.
     """
+    y = _fitting(y, output)
+    return y if y.dtype.is_floating_point else torch.zeros_like(output).scatter_(1, y[:, None], 1)
+
+
+def _fitting(y: Tensor, output: Outputs) -> Tensor:
+    """Return real targets in the output's dtype, or integer classes, once they are seen to fit the output."""
     if y.dtype.is_floating_point:
         if y.shape != output.shape:
             raise ValueError(f"targets have shape {tuple(y.shape)}, but the output has {tuple(output.shape)}")
         return y.to(output.dtype)
     if y.shape != output.shape[:1] or output.dim() != 2:
         raise ValueError(f"classes have shape {tuple(y.shape)}, which does not fit an output of {tuple(output.shape)}")
-    classes = output.shape[1]
-    if not y.is_cuda and y.numel() and not 0 <= int(y.min()) <= int(y.max()) < classes:
-        raise ValueError(f"classes range from {int(y.min())} to {int(y.max())}, but the output has {classes} of them")
-    return torch.zeros_like(output).scatter_(1, y[:, None].long(), 1)
+    if not y.is_cuda and y.numel():
+        lowest, highest = (int(end) for end in y.aminmax())
+        if lowest < 0 or highest >= output.shape[1]:
+            raise ValueError(f"classes range from {lowest} to {highest}, but the output has {output.shape[1]} of them")
+    return y.long()

@@ -51,22 +51,29 @@ def rule(specification: str) -> AbstractRule:
     """
     name, settings = _split(specification)
     made = _pick(RULES, name, "rule")
-    hints = get_type_hints(made)
-    settings = _schedule_from(settings, accepted="schedule" in hints, of=name)
-    unknown = sorted(set(settings) - set(hints))
+    unknown = sorted(set(settings) - set(rule_settings(name)))
     if unknown:
         raise RequestError(f"{name} has no setting {unknown[0]!r}; it has {_list(rule_settings(name)) or 'none'}")
-    return _made(made, name, {key: _value(key, value, hints[key]) for key, value in settings.items()})
+    hints, schedule = get_type_hints(made), _schedule(settings, of=name)
+    values = {key: _value(key, value, hints[key]) for key, value in settings.items() if key in hints}
+    return _made(made, name, values | schedule)
 
 
-def rule_settings(name: str) -> list[str]:
-    """Return the settings that a rule takes on the command line.
+def rule_settings(name: str) -> dict[str, str]:
+    """Return the settings that a rule takes on the command line, each with its default and what else it may be.
 
-    >>> rule_settings("lagrangian")
-    ['schedule', 'passes']
+    >>> rule_settings("lagrangian")["schedule"]
+    'sweeps (or bottom-up, odd-even, parallel, random-order)'
     """
-    fields = [field.name for field in dataclasses.fields(RULES[name])]  # pyright: ignore[reportArgumentType]
-    return [*fields, "passes"] if "schedule" in fields else fields
+    settings: dict[str, str] = {}
+    hints = get_type_hints(RULES[name])
+    for field in dataclasses.fields(RULES[name]):  # pyright: ignore[reportArgumentType]
+        if field.name == "schedule":
+            settings |= {"schedule": _choice("sweeps", SCHEDULES), "passes": "N (of the schedule; each has a default)"}
+        else:
+            default = "?" if field.default is dataclasses.MISSING else field.default
+            settings[field.name] = _choice(default, get_args(hints[field.name]))
+    return settings
 
 
 def loss(name: str) -> AbstractLoss:
@@ -75,31 +82,44 @@ def loss(name: str) -> AbstractLoss:
 
 
 def optimizer(specification: str, parameters: Iterable[nn.Parameter], learning_rate: float) -> torch.optim.Optimizer:
-    """Return any optimiser of `torch.optim`, as in `sgd:momentum=0.9,weight_decay=5e-4`.
+    """Return any optimiser of `torch.optim` that needs no closure, as in `sgd:momentum=0.9,weight_decay=5e-4`.
 
-    >>> optimizer("adamw:weight_decay=0.1", [nn.Parameter(torch.zeros(1))], 0.5).defaults["weight_decay"]
-    0.1
+    The parts of a setting with several are joined by slashes.
+
+    >>> optimizer("adam:betas=0.8/0.99", [nn.Parameter(torch.zeros(1))], 0.5).defaults["betas"]
+    (0.8, 0.99)
+
+    Raises:
+        RequestError: for an unknown optimiser or setting, or a value of the wrong type or out of range.
     """
     name, settings = _split(specification)
-    known = {
-        key.lower(): value
-        for key, value in vars(torch.optim).items()
-        if inspect.isclass(value) and issubclass(value, torch.optim.Optimizer) and value is not torch.optim.Optimizer
-    }
-    made = _pick(known, name.replace("-", "").lower(), "optimizer")
-    accepted = set(inspect.signature(made).parameters) - {"self", "params", "lr"}
-    unknown = sorted(set(settings) - accepted)
+    made = _pick(_optimizers(), name.replace("-", "").lower(), "optimizer")
+    accepted = dict(inspect.signature(made).parameters)
+    if "lr" in settings:
+        raise RequestError(f"{name}: the learning rate is an option of its own, not the setting lr")
+    del accepted["params"], accepted["lr"]
+    unknown = sorted(set(settings) - set(accepted))
     if unknown:
         raise RequestError(f"{name} has no setting {unknown[0]!r}; it has {_list(sorted(accepted))}")
-    return _made(
-        made, name, {key: _literal(value) for key, value in settings.items()}, list(parameters), lr=learning_rate
-    )
+    values = {key: _like(key, value, accepted[key]) for key, value in settings.items()}
+    return _made(made, name, values, list(parameters), lr=learning_rate)
 
 
-def _split(specification: str) -> tuple[str, dict[str, Any]]:
+def _optimizers() -> dict[str, type[torch.optim.Optimizer]]:
+    """All of `torch.optim` but LBFGS, which evaluates the loss on its own terms, in a closure."""
+    return {
+        key.lower(): value
+        for key, value in vars(torch.optim).items()
+        if inspect.isclass(value)
+        and issubclass(value, torch.optim.Optimizer)
+        and value not in (torch.optim.Optimizer, torch.optim.LBFGS)
+    }
+
+
+def _split(specification: str) -> tuple[str, dict[str, str]]:
     """`name:key=value,key=value` -> name and settings."""
     name, _, rest = specification.partition(":")
-    settings: dict[str, Any] = {}
+    settings: dict[str, str] = {}
     for item in filter(None, rest.split(",")):
         key, equals, value = item.partition("=")
         if not equals or not key or not value:
@@ -111,38 +131,39 @@ def _split(specification: str) -> tuple[str, dict[str, Any]]:
     return name.strip(), settings
 
 
-def _schedule_from(settings: dict[str, Any], *, accepted: bool, of: str) -> dict[str, Any]:
-    """Replace the keys `schedule` and `passes` by one schedule object."""
-    if not accepted or not {"schedule", "passes"} & set(settings):
-        return settings
-    name = settings.get("schedule", "sweeps")
-    passes = {"passes": _value("passes", settings["passes"], int)} if "passes" in settings else {}
-    rest = {key: value for key, value in settings.items() if key not in ("schedule", "passes")}
-    return rest | {"schedule": _made(_pick(SCHEDULES, name, "schedule"), of, passes)}
+def _schedule(settings: dict[str, str], of: str) -> dict[str, AbstractSchedule]:
+    """Take `schedule` and `passes` out of the settings, as one schedule object."""
+    name, passes = settings.pop("schedule", None), settings.pop("passes", None)
+    if name is None and passes is None:
+        return {}
+    count = {} if passes is None else {"passes": _value("passes", passes, int)}
+    return {"schedule": _made(_pick(SCHEDULES, name or "sweeps", "schedule"), of, count)}
 
 
-def _value(key: str, value: Any, kind: Any) -> Any:
-    """Read a setting as its field's type."""
-    if not isinstance(value, str):
-        return value
-    if get_origin(kind) is Literal:
-        if value not in get_args(kind):
-            raise RequestError(f"{key} must be one of {_list(get_args(kind))}, not {value!r}")
-        return value
+def _value(key: str, value: str, kind: Any) -> Any:
+    """Read a setting as its type."""
+    if get_origin(kind) is Literal or kind is bool:
+        choices = {"true": True, "false": False} if kind is bool else {choice: choice for choice in get_args(kind)}
+        if value not in choices:
+            raise RequestError(f"{key} must be one of {_list(choices)}, not {value!r}")
+        return choices[value]
     try:
         return kind(value)
     except ValueError:
         raise RequestError(f"{key} must be a {'whole number' if kind is int else 'number'}, not {value!r}") from None
 
 
-def _literal(value: str) -> bool | float | str:
-    """Read an optimiser's setting: a truth value, a number, or a word."""
-    if value.lower() in ("true", "false"):
-        return value.lower() == "true"
-    try:
-        return float(value)
-    except ValueError:
-        return value
+def _like(key: str, value: str, parameter: inspect.Parameter) -> Any:
+    """Read an optimiser's setting as its default is, or where that is None as its annotation says."""
+    default = parameter.default
+    if isinstance(default, tuple):
+        parts = value.split("/")
+        if len(parts) != len(default):
+            raise RequestError(f"{key} must be {len(default)} numbers joined by slashes, not {value!r}")
+        return tuple(_value(key, part, float) for part in parts)
+    if isinstance(default, bool) or "bool" in str(parameter.annotation):
+        return _value(key, value, bool)
+    return value if isinstance(default, str) else _value(key, value, float)
 
 
 def _pick(known: dict[str, Any], name: str, kind: str) -> Any:
@@ -157,6 +178,12 @@ def _made(make: Callable[..., Any], name: str, settings: dict[str, Any], *args: 
         return make(*args, **settings, **fixed)
     except (ValueError, TypeError) as error:
         raise RequestError(f"{name}: {error}") from error
+
+
+def _choice(default: object, choices: Iterable[str]) -> str:
+    """Say what a setting is, and what else it may be."""
+    others = [choice for choice in choices if choice != default]
+    return f"{default} (or {_list(others)})" if others else f"{default}"
 
 
 def _list(names: Iterable[str]) -> str:

@@ -1,55 +1,97 @@
-"""Live progress on a terminal: a bar over a run's steps, with rate and remaining time; silent elsewhere."""
+"""Live progress on a terminal: one line for the run under way, one for each that is done; silent elsewhere."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Column
+from rich.text import Text
 
 from dyadnet.train.loop import Metrics
 from dyadnet.train.run import Request
 
+_BESIDES = 70  # columns that the live line takes besides the name of the rule
+
+
+class _Rate(ProgressColumn):
+    """Steps a second."""
+
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.speed:.0f} steps/s" if task.speed else "", style="progress.data.speed", no_wrap=True)
+
 
 @dataclass
 class Watcher:
-    """Turns the calls of a running job into one bar a run."""
+    """Turns the calls of a running job into one live line."""
 
     bars: Progress
+    task: TaskID
     request: Request | None = None
+    place: str = ""
     epoch: int = 0
     accuracy: str = ""
 
-    def begin(self, request: Request, number: int = 1, runs: int = 1, epochs_done: int = 0) -> None:
+    def say(self, what: str) -> None:
+        """Something without steps is under way; nothing, if `what` is empty."""
+        self.bars.reset(self.task, total=None, description=what, note="", visible=bool(what))
+
+    def begin(self, request: Request, number: int = 1, runs: int = 1) -> None:
         """A run starts."""
-        self.request, self.epoch, self.accuracy = request, epochs_done, ""
-        label = f"{number}/{runs} " if runs > 1 else ""
-        self.task = self.bars.add_task(f"{label}{request.rule} (seed {request.seed})", total=None, note="")
+        self.request, self.epoch, self.accuracy = request, 0, ""
+        self.place = f"{number:{len(str(runs))}}/{runs} " if runs > 1 else ""
+        self.say(self.place + shortened(request.rule, self.bars.console.width - _BESIDES - len(self.place)))
 
     def tick(self, step: int, steps: int, loss: float) -> None:
         """Some steps of an epoch are done."""
         if self.request is None:
             return
-        epochs = self.request.settings.epochs
-        note = f"epoch {self.epoch + 1}/{epochs}  loss {loss:.4f}{self.accuracy}"
-        self.bars.update(self.task, total=epochs * steps, completed=self.epoch * steps + step, note=note)
+        epochs, done = self.request.settings.epochs, self.epoch * steps + step
+        if self.bars.tasks[0].total is None:  # steps of an earlier session must not count into the rate
+            self.bars.reset(self.task, total=epochs * steps, completed=done)
+        shown = f"{loss:.4f}" if loss < 1000 else f"{loss:.1e}"
+        note = f"epoch {self.epoch + 1}/{epochs} loss {shown}{self.accuracy}"
+        self.bars.update(self.task, completed=done, note=note)
 
     def watch(self, metrics: Metrics) -> None:
-        """An epoch is done."""
+        """An epoch is done; the last one leaves a line on the terminal."""
         self.epoch = metrics["epoch"]
-        self.accuracy = f"  test {100 * metrics['test_accuracy']:.2f} %"
+        self.accuracy = f" test {100 * metrics['test_accuracy']:.2f} %"
+        if self.request is not None and self.epoch == self.request.settings.epochs and not self.bars.disable:
+            self.bars.console.print(self._finished(self.request), no_wrap=True, overflow="ellipsis", highlight=False)
+            self.say("")
+
+    def _finished(self, request: Request) -> str:
+        """What is left of a run: its accuracy, how long it took (if it ran just now), seed and rule."""
+        task = self.bars.tasks[0]
+        took = str(timedelta(seconds=int(task.elapsed or 0))) if task.total is not None else "before"
+        line = f"{self.place}{self.accuracy.strip()}  {took:>7}  seed {request.seed}  "
+        return line + shortened(request.rule, self.bars.console.width - len(line))
+
+
+def shortened(name: str, width: int) -> str:
+    """Return `name` cut to `width` characters in its middle, so that what rules differ in stays in sight.
+
+    >>> shortened("dual-propagation:alpha=0.5", 15)
+    'dual-pr…pha=0.5'
+    """
+    width = max(width, 9)
+    if len(name) <= width:
+        return name
+    return f"{name[: (width - 1) // 2]}…{name[-(width // 2) :]}"
 
 
 @contextmanager
 def watcher(console: Console) -> Iterator[Watcher]:
     """Yield a watcher that draws on `console`, if that is a terminal."""
     columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("steps"),
-        TimeRemainingColumn(elapsed_when_finished=True),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.description}", markup=False),
+        BarColumn(10),
+        _Rate(),
+        TimeRemainingColumn(compact=True),
+        TextColumn("{task.fields[note]}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis")),
     )
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bars:
-        yield Watcher(bars)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
+        yield Watcher(bars, bars.add_task("setting up", total=None, note=""))

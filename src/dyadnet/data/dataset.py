@@ -40,6 +40,7 @@ class Dataset:
         mean: mean of `images / maximum` over the training split, one value a channel (one in all for flat samples).
         std: standard deviation likewise; the constants in use for CIFAR are the mean over images of the deviation
             within an image.
+        validation: samples held out from training, by which an epoch is chosen; None for none.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Dataset:
     maximum: float
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    validation: Split | None = None
 
 
 def check(split: Split, classes: int, name: str) -> None:
@@ -106,10 +108,30 @@ def _head(split: Split, count: int | None, name: str) -> Split:
     return Split(split.images[:count], split.labels[:count])
 
 
+def hold_out(dataset: Dataset, share: float) -> Dataset:
+    """Return the data set with the last `share` of its training samples held out for validation.
+
+    Raises:
+        DataError: if that would leave no sample on one of the two sides.
+    """
+    if share == 0:
+        return dataset
+    count = round(share * len(dataset.train))
+    if not 0 < count < len(dataset.train):
+        raise DataError(f"{dataset.name}: a share of {share} of {len(dataset.train)} samples cannot be held out")
+    images, labels = dataset.train.images, dataset.train.labels
+    return replace(
+        dataset,
+        train=Split(images[:-count], labels[:-count]),
+        validation=Split(images[-count:], labels[-count:]),
+    )
+
+
 def resident(dataset: Dataset, device: torch.device | str) -> Dataset:
     """Return the data set with its tensors on `device`, where `batches` then makes the batches."""
 
     def moved(split: Split) -> Split:
         return Split(split.images.to(device), split.labels.to(device))
 
-    return replace(dataset, train=moved(dataset.train), test=moved(dataset.test))
+    held_out = None if dataset.validation is None else moved(dataset.validation)
+    return replace(dataset, train=moved(dataset.train), test=moved(dataset.test), validation=held_out)

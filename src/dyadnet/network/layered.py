@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from dyadnet.activation import IDENTITY, Activation, recognise
 from dyadnet.network.base import AbstractNetwork
+from dyadnet.network.linearise import hooked
 from dyadnet.network.stage import Stage
 from dyadnet.network.state import States
 from dyadnet.network.wiring import ChainWiring
@@ -71,7 +72,7 @@ class Layered(AbstractNetwork):
                 f"from_sequential takes an nn.Sequential, not a {type(model).__name__}: a network with branches is not "
                 "a chain of stages; put each block that branches into the sequence as one module"
             )
-        return cls(dict(model.named_children()), tuple(_stages(model)), lam, relaxation)
+        return cls(dict(_children(model)), tuple(_stages(model)), lam, relaxation)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the output for inputs `x` of shape `(batch, ...)`: at equilibrium, where the network is recurrent."""
@@ -120,10 +121,15 @@ def _modules(map_: nn.Module) -> Iterator[nn.Module]:
     return iter(map_) if type(map_) is nn.Sequential else iter([map_])
 
 
+def _children(model: nn.Sequential) -> Iterator[tuple[str, nn.Module]]:
+    """Walk the places of a sequence; a module may stand in several, which `named_children` would give once."""
+    return zip(model._modules, model, strict=True)
+
+
 def _leaves(model: nn.Sequential, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
     """Walk nested sequences as one chain."""
-    for name, module in model.named_children():
-        if type(module) is nn.Sequential:
+    for name, module in _children(model):
+        if type(module) is nn.Sequential and not hooked(module):
             yield from _leaves(module, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", module
@@ -135,6 +141,8 @@ def _stages(model: nn.Sequential) -> list[Stage]:
     maps: list[tuple[str, nn.Module]] = []
     for name, module in _leaves(model):
         activation = recognise(module)
+        if activation is not None and hooked(module):
+            raise TypeError(f"{name} {type(module).__name__} has hooks, but a stage computes its activation by itself")
         if activation is not None:
             stages.append(_stage(maps, activation))
             maps = []

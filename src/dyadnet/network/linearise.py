@@ -107,11 +107,18 @@ class _Conv2d(AbstractLinearisation):
     @torch.no_grad()
     def pull(self, delta: Above, *, down: bool = True, learn: bool = True) -> tuple[Below | None, Gradients]:
         conv, grads, geometry = self.module, Gradients(), self._geometry()
-        if learn and conv.weight.requires_grad:
-            grads[conv.weight] = conv2d_weight(self.point(), conv.weight.shape, delta, *geometry)
-        if learn and conv.bias is not None and conv.bias.requires_grad:
-            grads[conv.bias] = delta.sum((0, 2, 3))
-        return conv2d_input(self.shape, conv.weight, delta, *geometry) if down else None, grads
+        if not learn or not any(p.requires_grad for p in conv.parameters()):
+            return conv2d_input(self.shape, conv.weight, delta, *geometry) if down else None, grads
+        # One call for all three: it reads delta once, and needs no stand-in for the lower state.
+        stride, padding, dilation, groups = geometry
+        mask, biases = [down, True, conv.bias is not None], None if conv.bias is None else list(conv.bias.shape)
+        below, *found = torch.ops.aten.convolution_backward(
+            delta, self.point(), conv.weight, biases, stride, padding, dilation, False, [0, 0], groups, mask
+        )
+        for parameter, grad in zip((conv.weight, conv.bias), found, strict=True):
+            if parameter is not None and parameter.requires_grad:
+                grads[parameter] = grad
+        return below if down else None, grads
 
     @torch.no_grad()
     def push(self, direction: Below) -> Above:
@@ -142,6 +149,24 @@ class _MaxPool2d(AbstractLinearisation):
 
     def push(self, direction: Below) -> Above:
         return direction.flatten(2).gather(2, self.switches.flatten(2)).view(self.value.shape)
+
+    def learn_push(self, direction: Below, delta: Above) -> Gradients:
+        return {}
+
+
+@final
+@dataclass(frozen=True)
+class _Flatten(AbstractLinearisation):
+    """`nn.Flatten`: the same numbers in another shape."""
+
+    shape: torch.Size
+    value: Tensor
+
+    def pull(self, delta: Above, *, down: bool = True, learn: bool = True) -> tuple[Below | None, Gradients]:
+        return delta.reshape(self.shape) if down else None, {}
+
+    def push(self, direction: Below) -> Above:
+        return direction.reshape(self.value.shape)
 
     def learn_push(self, direction: Below, delta: Above) -> Gradients:
         return {}
@@ -199,13 +224,14 @@ class _Chain(AbstractLinearisation):
     def pull(self, delta: Above, *, down: bool = True, learn: bool = True) -> tuple[Below | None, Gradients]:
         grads: Gradients = {}
         below: Tensor | None = delta
-        for i in range(len(self.links) - 1, -1, -1):
+        lowest = 0 if down or not learn else self.learns.index(True) if any(self.learns) else len(self.links)
+        for i in range(len(self.links) - 1, lowest - 1, -1):
             if below is None:
                 break
-            needed = down or (learn and any(self.learns[:i]))
+            needed = down or i > lowest
             below, found = self.links[i].pull(below, down=needed, learn=learn)
             merge(grads, found)
-        return below, grads
+        return below if down else None, grads
 
     def push(self, direction: Below) -> Above:
         for link in self.links:
@@ -240,7 +266,7 @@ def linearise(module: nn.Module, point: Point) -> AbstractLinearisation:
     >>> at.pull(torch.tensor([[0.5]]))[0]
     tensor([[1.5000, 1.5000]])
     """
-    if type(module) is nn.Sequential:
+    if type(module) is nn.Sequential and not hooked(module):
         return _chain(module, point)
     state = point()
     with torch.no_grad():
@@ -248,6 +274,8 @@ def linearise(module: nn.Module, point: Point) -> AbstractLinearisation:
             return _Linear(module, point, module(state))
         if type(module) is nn.Conv2d and _plain(module, state) and _zero_padded(module):
             return _Conv2d(module, point, state.shape, module(state))
+        if type(module) is nn.Flatten and _plain(module, state):
+            return _Flatten(state.shape, module(state))
         if type(module) is nn.MaxPool2d and _plain(module, state) and not module.return_indices:
             value, switches = nn.functional.max_pool2d(
                 state,
@@ -267,8 +295,12 @@ def linearise(module: nn.Module, point: Point) -> AbstractLinearisation:
 
 def _plain(module: nn.Module, state: Tensor) -> bool:
     """Whether nothing (a hook, autocast) can change what the module computes."""
-    hooks = module._forward_hooks or module._forward_pre_hooks
-    return not hooks and not torch.is_autocast_enabled(state.device.type)
+    return not hooked(module) and not torch.is_autocast_enabled(state.device.type)
+
+
+def hooked(module: nn.Module) -> bool:
+    """Return whether hooks may change what a module computes."""
+    return bool(module._forward_hooks or module._forward_pre_hooks)
 
 
 def _zero_padded(conv: nn.Conv2d) -> bool:

@@ -169,12 +169,10 @@ class ChainWiring(AbstractWiring):
             return at.feedback(above)
         return torch.complex(at.feedback(above.real), at.feedback(above.imag))
 
-    def finish(self, k: int) -> tuple[Tensor | None, Gradients]:
-        """Return the feedback to layer k - 1 and the gradients of stage k, whose messages will not change again."""
-        error = self.state(k).error()
-        pulled = (None, {}) if error is None else self.stage(k, renew=False).pull(error, down=k > 1)
-        self.at.pop(k, None)
-        return pulled
+    def finish(self, k: int) -> tuple[Tensor | None, AbstractLinearisation | None]:
+        """Return the error of layer k and its stage, which nothing reads any more: neither will change again."""
+        _, at, _ = self.at.pop(k, (None, None, None))
+        return self.state(k).error(), at
 
     def learn(self, deltas: dict[int, Tensor]) -> Gradients:
         """Return the gradients of `sum_k <map_k(mean_{k-1}), delta_k>`."""

@@ -84,15 +84,19 @@ def propagate(
     output, grads = None, Gradients()
     for i, group in enumerate(order):
         messages = {k: (wiring.drive(k), arrived[k] if k in arrived else wiring.feedback(k)) for k in group}
-        for k, (drive, feedback) in messages.items():
-            wiring.states[k] = neuron(k, drive, feedback, wiring.states.get(k))
         output = messages[wiring.depth][0] if wiring.depth in messages else output
-        del messages
+        for k in group:  # messages are popped: a state holds on to what it needs of them
+            wiring.states[k] = neuron(k, *messages.pop(k), wiring.states.get(k))
         for k in sorted((k for k in group if last[k] == i), reverse=True):
-            arrived[k - 1], found = wiring.finish(k)
-            merge(grads, found)
+            error, at = wiring.finish(k)
             if not keep_states and (k == wiring.depth or k in arrived):
                 del wiring.states[k]  # neither the layer above nor the one below reads it any more
+            arrived.pop(k, None)
+            arrived[k - 1] = None
+            if error is not None and at is not None:
+                arrived[k - 1], found = at.pull(error, down=k > 1)
+                merge(grads, found)
+            del error, at
     silent = [p for stage in net.stages for p in stage.parameters() if p not in grads]
     grads |= {parameter: torch.zeros_like(parameter) for parameter in silent}
     reached = [wiring.state(k) for k in range(1, wiring.depth + 1)] if keep_states else None
@@ -101,8 +105,8 @@ def propagate(
 
 def _check(net: Layered, x: Tensor, states: States | None, order: Sequence[Group]) -> None:
     """Refuse what the messages could not mean."""
-    changing = net.changing()
-    if changing and sum(len(net.stages) in group for group in order) > 1:
+    changing = net.changing() if _evaluates_again(order, warm=states is not None) else []
+    if changing:
         raise ValueError(
             f"{changing[0]} gives another map at every visit while training: use a schedule of one sweep, or put the "
             "network into eval mode"
@@ -111,3 +115,22 @@ def _check(net: Layered, x: Tensor, states: States | None, order: Sequence[Group
         raise ValueError(f"{len(states)} states were given for a network of {len(net.stages)} stages")
     if states is not None and states[-1].mean().shape[0] != x.shape[0]:
         raise ValueError(f"the states given belong to a batch of {states[-1].mean().shape[0]}, not of {x.shape[0]}")
+
+
+def _evaluates_again(order: Sequence[tuple[int, ...]], *, warm: bool) -> bool:
+    """Whether some map would be evaluated at two different means below it.
+
+    A visit of layer k evaluates its map if the mean below has changed since; from given states, it may first read what
+    the layer above sends down, which evaluates that layer's map.
+    """
+    changes: dict[int, int] = {}
+    evaluated: dict[int, int] = {}
+    for group in order:
+        for k in group:
+            if warm:
+                evaluated.setdefault(k + 1, changes.get(k, 0))
+            if evaluated.setdefault(k, changes.get(k - 1, 0)) != changes.get(k - 1, 0):
+                return True
+        for k in group:
+            changes[k] = changes.get(k, 0) + 1
+    return False

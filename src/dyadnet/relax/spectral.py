@@ -31,7 +31,7 @@ def spectral_norms(
     norms, state = [], x
     for stage in net.stages:
         at = stage.linearise(partial(_same, state))
-        v = torch.randn(state.shape, generator=generator).to(state)
+        v = torch.randn(state.shape[1:], generator=generator).to(state).expand_as(state)
         for _ in range(iterations):
             v = v / _norm(v).clamp(min=torch.finfo(v.dtype).tiny)
             v = at.feedback(at.push(v))

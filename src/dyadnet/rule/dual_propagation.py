@@ -94,7 +94,12 @@ class Dyad(AbstractState):
 
     def error(self) -> Tensor | None:
         """Return `-Delta / scale`, the error in units of the gradient."""
-        return None if self._unperturbed() else (self.minus() - self.plus()).div_(self.split.scale)
+        if self._unperturbed():
+            return None
+        plus, minus = self.plus(), self.minus()
+        if plus is self.drives[0]:  # a linear neuron that is not pushed: its state is its drive, not to be overwritten
+            return (minus - plus).div_(self.split.scale)
+        return plus.sub_(minus).div_(-self.split.scale)
 
     def straddling(self) -> Tensor:
         """Return the share of units whose two states lie on different sides of a kink of `f`, a scalar."""
@@ -234,6 +239,8 @@ class DualPropagation(AbstractRule):
                 raise ValueError(
                     f"the stabilised variant needs monotone activations, but {stage.name} has {stage.activation.name}"
                 )
+        if net.changing():
+            raise ValueError(f"{net.changing()[0]} changes while training: the stabilised variant needs maps that stay")
         norms = spectral_norms(net, x, generator=generator)
         skewed = abs(1 - 2 * self.alpha) / 2
         return {k: skewed * (norm.square() - 1).clamp(min=0) for k, norm in enumerate(norms[1:], 1)}

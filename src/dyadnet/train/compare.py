@@ -3,6 +3,7 @@
 import dataclasses
 import re
 from collections.abc import Callable
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,8 @@ from dyadnet import data, names
 from dyadnet.names import RequestError
 from dyadnet.train import folder
 from dyadnet.train.environment import environment
-from dyadnet.train.loop import Metrics, Tick, prepare
-from dyadnet.train.run import Record, Request, execute, step_cost
+from dyadnet.train.loop import Tick, prepare
+from dyadnet.train.run import Record, Request, Watch, execute, read_request, step_cost
 from dyadnet.train.settings import Settings, from_dict
 
 Begin = Callable[[Request, int, int], None]
@@ -27,13 +28,14 @@ class Comparison:
     settings: Settings
 
     def __post_init__(self) -> None:
-        for rule in self.rules:
-            names.rule(rule)
-        for what, values in (("rules", self.rules), ("seeds", self.seeds)):
-            if not values:
-                raise RequestError(f"a comparison needs at least one of {what}")
-            if len(set(values)) < len(values):
-                raise RequestError(f"{what} are named twice: {' '.join(str(value) for value in values)}")
+        if not self.rules or not self.seeds:
+            raise RequestError("a comparison needs at least one rule and one seed")
+        for (first, rule), (second, other) in combinations([(name, names.rule(name)) for name in self.rules], 2):
+            if rule == other:
+                raise RequestError(f"a rule is named twice: {first} and {second} are the same")
+        if len(set(self.seeds)) < len(self.seeds):
+            raise RequestError(f"a seed is named twice: {' '.join(map(str, self.seeds))}")
+        self.runs()
 
     def config(self) -> dict[str, Any]:
         """Return what `config.json` holds."""
@@ -55,7 +57,7 @@ def read_comparison(path: Path) -> Comparison:
     config = folder.read_config(path)
     try:
         return Comparison(tuple(config["rules"]), tuple(config["seeds"]), from_dict(config["settings"]))
-    except (KeyError, TypeError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise RequestError(f"{path / folder.CONFIG} is not a comparison's configuration: {error}") from error
 
 
@@ -66,19 +68,24 @@ def compare(
     *,
     begin: Begin = lambda request, number, runs: None,
     tick: Tick = lambda step, steps, loss: None,
-    watch: Callable[[Metrics], None] = lambda metrics: None,
+    watch: Watch = lambda metrics: None,
 ) -> list[Record]:
-    """Run every rule with every seed in sub-folders of `path`, skipping finished runs; write `compare.json`."""
+    """Run every rule with every seed in sub-folders of `path`, skipping finished runs; write `compare.json`.
+
+    Raises:
+        RequestError: if a sub-folder holds a run of another comparison.
+        Diverged: naming the run, the epoch and the last good checkpoint.
+    """
     costs = step_costs(comparison, dataset)
     records, runs = [], comparison.runs()
     for number, request in enumerate(runs, 1):
         begin(request, number, len(runs))
         place = path / run_name(request)
-        record = finished(place)
+        record = _finished(place, request)
         if record is None:
-            if not (place / folder.CONFIG).exists():
-                folder.create(place, request.config())
             record = execute(request, place, dataset, tick=tick, watch=watch)
+        else:
+            watch(record["history"][-1])
         step_ms, step_ratio = costs[request.rule]
         records.append(record | {"step_ms": step_ms, "step_ratio_to_backprop": step_ratio})
     folder.write_json(path / folder.COMPARISON, records)
@@ -91,10 +98,17 @@ def step_costs(comparison: Comparison, dataset: data.Dataset) -> dict[str, tuple
     return {rule: step_cost(prepare(comparison.settings, rule, seed, dataset)) for rule in comparison.rules}
 
 
-def finished(place: Path) -> Record | None:
-    """Return the record of a run that has come to its end."""
-    path = place / folder.RESULT
-    return folder.read_json(path) if path.exists() else None
+def _finished(place: Path, request: Request) -> Record | None:
+    """Return the record of a run that has come to its end, else make sure that the run has its folder."""
+    if not (place / folder.CONFIG).exists():
+        folder.create(place, request.config())
+        return None
+    there = read_request(place)
+    moved = dataclasses.replace(there.settings, data_root=request.settings.data_root)  # data may lie elsewhere by now
+    if dataclasses.replace(there, settings=moved) != request:
+        raise RequestError(f"{place} holds a run with other settings; name another folder, or remove it")
+    result = place / folder.RESULT
+    return folder.read_json(result) if result.exists() else None
 
 
 def run_name(request: Request) -> str:
@@ -103,4 +117,4 @@ def run_name(request: Request) -> str:
     >>> run_name(Request("dual-propagation:alpha=0,beta=0.1", 3, Settings()))
     'dual-propagation-alpha-0-beta-0.1-seed-3'
     """
-    return f"{re.sub(r'[^a-z0-9.]+', '-', request.rule.lower()).strip('-')}-seed-{request.seed}"
+    return f"{re.sub(r'[^a-z0-9.+]+', '-', request.rule.lower()).strip('-')}-seed-{request.seed}"

@@ -1,12 +1,18 @@
-"""Run folders: `config.json`, `metrics.jsonl`, `checkpoint.pt`, `result.json`, `report.html`."""
+"""Run folders: `config.json`, `metrics.jsonl`, `checkpoint.pt`, `result.json`, `report.html`, and nothing else.
+
+What is not a run's own is never deleted: a folder that holds anything else is refused, with `--overwrite` too.
+"""
 
 import json
 import os
-import shutil
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from dyadnet.names import RequestError
+from dyadnet.train import checkpoint
 
 CONFIG, METRICS, RESULT, COMPARISON, REPORT = (
     "config.json",
@@ -15,26 +21,57 @@ CONFIG, METRICS, RESULT, COMPARISON, REPORT = (
     "compare.json",
     "report.html",
 )
+_OWN = {CONFIG, METRICS, RESULT, COMPARISON, REPORT, checkpoint.NAME, checkpoint.PREVIOUS}
+_SCALARS = "events.out.tfevents."  # how TensorBoard's files begin
 
 
-def create(folder: Path, config: dict[str, Any], *, overwrite: bool = False) -> None:
-    """Make a run folder and write its `config.json`.
+def check(folder: Path, *, overwrite: bool = False) -> None:
+    """Refuse a folder that a new run must not be written to; nothing is changed.
 
     Raises:
         RequestError: if the folder already holds a run (finished or not), or files that are not a run's.
     """
-    if folder.exists() and not folder.is_dir():
-        raise RequestError(f"{folder} is a file, not a folder")
-    if folder.exists() and any(folder.iterdir()):
-        if not (folder / CONFIG).exists():
-            raise RequestError(f"{folder} holds other files; name an empty or a new folder")
-        if not overwrite:
-            done = (folder / RESULT).exists() or (folder / COMPARISON).exists()
-            what = "a finished run" if done else f"an unfinished run (dyadnet resume {folder} goes on with it)"
-            raise RequestError(f"{folder} already holds {what}; name another folder, or add --overwrite")
-        shutil.rmtree(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / CONFIG, config)
+    with _refused(folder):
+        if folder.exists() and not folder.is_dir():
+            raise RequestError(f"{folder} is a file, not a folder")
+        held = [item.name for item in folder.iterdir()] if folder.exists() else []
+        if set(held) <= {_aside(folder / CONFIG).name}:  # what a kill at the very start leaves
+            return
+        foreign = _foreign(folder) if is_run(folder) else CONFIG if CONFIG in held else min(held)
+    if foreign:
+        raise RequestError(f"{folder} holds what is not a run's own ({foreign}); name an empty or a new folder")
+    if not overwrite:
+        done = (folder / RESULT).exists() or (folder / COMPARISON).exists()
+        what = "a finished run" if done else f"an unfinished run ({resuming(folder)} goes on with it)"
+        raise RequestError(f"{folder} already holds {what}; name another folder, or add --overwrite")
+
+
+def create(folder: Path, config: dict[str, Any], *, overwrite: bool = False) -> None:
+    """Make a run folder and write its `config.json`; with `overwrite`, an old run in it goes first.
+
+    Raises:
+        RequestError: as `check`, or if the folder cannot be written.
+    """
+    check(folder, overwrite=overwrite)
+    with _refused(folder):
+        if folder.exists():
+            _clear(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / CONFIG, config)
+
+
+def resuming(folder: Path) -> str:
+    """Return the command that goes on with a run."""
+    return f"dyadnet resume {shlex.quote(str(folder))}"
+
+
+def is_run(folder: Path) -> bool:
+    """Whether the folder holds a run, or a comparison of runs."""
+    try:
+        read_config(folder)
+    except RequestError:
+        return False
+    return True
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -45,9 +82,11 @@ def read_config(folder: Path) -> dict[str, Any]:
     """
     path = folder / CONFIG
     if not path.exists():
-        raise RequestError(f"{folder} holds no run: there is no {CONFIG}")
+        raise RequestError(
+            f"{folder} holds no run: there is no {CONFIG}" if folder.exists() else f"there is no {folder}"
+        )
     config = read_json(path)
-    if not isinstance(config, dict) or not {"command", "settings"} <= set(config):
+    if not isinstance(config, dict) or config.get("command") not in ("train", "compare") or "settings" not in config:
         raise RequestError(f"{path} is not a run's configuration")
     return config
 
@@ -56,19 +95,19 @@ def read_json(path: Path) -> Any:
     """Read a JSON file.
 
     Raises:
-        RequestError: if it is not valid JSON.
+        RequestError: if it cannot be read or is not valid JSON.
     """
     try:
         return json.loads(path.read_text())
     except ValueError as error:
         raise RequestError(f"{path} is not valid JSON: {error}") from error
+    except OSError as error:
+        raise RequestError(f"{path} cannot be read: {error.strerror}") from error
 
 
 def write_json(path: Path, value: Any) -> None:
     """Write JSON aside, then rename it into place."""
-    aside = path.with_name(path.name + ".tmp")
-    aside.write_text(json.dumps(value, indent=2) + "\n")
-    os.replace(aside, path)
+    _write(path, json.dumps(value, indent=2) + "\n")
 
 
 def append_metrics(folder: Path, metrics: dict[str, Any]) -> None:
@@ -80,4 +119,53 @@ def append_metrics(folder: Path, metrics: dict[str, Any]) -> None:
 
 def rewrite_metrics(folder: Path, history: list[dict[str, Any]]) -> None:
     """Make `metrics.jsonl` hold exactly the epochs of a checkpoint."""
-    (folder / METRICS).write_text("".join(json.dumps(metrics) + "\n" for metrics in history))
+    _write(folder / METRICS, "".join(json.dumps(metrics) + "\n" for metrics in history))
+
+
+def _write(path: Path, text: str) -> None:
+    aside = _aside(path)
+    aside.write_text(text)
+    os.replace(aside, path)
+
+
+def _aside(path: Path) -> Path:
+    return path.with_name(path.name + ".tmp")
+
+
+@contextmanager
+def _refused(folder: Path) -> Iterator[None]:
+    """Turn the system's complaint about a folder into a request error."""
+    try:
+        yield
+    except OSError as error:
+        raise RequestError(f"{folder} cannot be written: {error.strerror}; name another folder") from error
+
+
+def _foreign(folder: Path) -> str | None:
+    """Name a file or folder in a run folder that is not the run's own."""
+    for item in sorted(folder.iterdir()):
+        inside = _foreign(item) if _is_part(item) else None
+        if inside or not (_is_part(item) or _is_own(item)):
+            return f"{item.name}/{inside}" if inside else item.name
+    return None
+
+
+def _is_own(item: Path) -> bool:
+    name = item.name.removesuffix(".tmp")
+    unfinished_report = name.startswith(f".{REPORT}.") and name != item.name
+    return not item.is_dir() and (name in _OWN or name.startswith(_SCALARS) or unfinished_report)
+
+
+def _is_part(item: Path) -> bool:
+    """Whether a folder is one run of a comparison, perhaps killed before it had a configuration."""
+    return item.is_dir() and not item.is_symlink() and (is_run(item) or not (item / CONFIG).exists())
+
+
+def _clear(folder: Path) -> None:
+    """Empty a run folder that holds nothing foreign; `config.json`, which says that it is one, goes last."""
+    for item in sorted(folder.iterdir(), key=lambda item: item.name == CONFIG):
+        if item.is_dir():
+            _clear(item)
+            item.rmdir()
+        else:
+            item.unlink()

@@ -2,19 +2,19 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from statistics import median
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from dyadnet import data, names
 from dyadnet.audit.alignment import alignment
 from dyadnet.loss import AbstractLoss
 from dyadnet.network.layered import Layered
-from dyadnet.rule.base import AbstractRule
+from dyadnet.relax.propagate import States
+from dyadnet.rule.base import AbstractRule, Estimate
 from dyadnet.train.models import build, initialise
 from dyadnet.train.settings import Settings
 
@@ -45,6 +45,11 @@ class Training:
     history: list[Metrics] = field(default_factory=list)
 
     @property
+    def steps(self) -> int:
+        """The number of steps of an epoch."""
+        return math.ceil(len(self.dataset.train) / self.settings.batch_size)
+
+    @property
     def device(self) -> torch.device:
         """Where the network lives."""
         return next(self.net.parameters()).device
@@ -58,6 +63,7 @@ class Training:
             "order": self.order.get_state(),
             "rule_generator": self.rule_generator.get_state(),
             "global": torch.get_rng_state(),
+            "cuda": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
             "history": self.history,
         }
 
@@ -69,18 +75,25 @@ class Training:
         self.order.set_state(state["order"])
         self.rule_generator.set_state(state["rule_generator"])
         torch.set_rng_state(state["global"])
+        if state["cuda"] is not None and self.device.type == "cuda":
+            torch.cuda.set_rng_state(state["cuda"], self.device)
         self.history = state["history"]
 
 
 def prepare(settings: Settings, rule: str, seed: int, dataset: data.Dataset) -> Training:
-    """Set up a run; the seed decides the weights, the order of the samples and the rule's own randomness."""
+    """Set up a run; the seed decides the weights, the order of the samples and the rule's own randomness.
+
+    Raises:
+        RequestError: for a rule, an optimiser or a device that is not to be had.
+        ValueError: if the network cannot take samples of the data's shape.
+    """
     torch.manual_seed(seed)
     device = pick_device(settings.device)
     model = build(settings.network, dataset.shape, dataset.classes, settings.hidden, settings.activation)
     initialise(model, settings.init)
     net = Layered.from_sequential(model.to(device))
     optimizer = names.optimizer(settings.optimizer, net.parameters(), settings.learning_rate)
-    steps = math.ceil(len(dataset.train.labels) / settings.batch_size)
+    steps = math.ceil(len(dataset.train) / settings.batch_size)
     return Training(
         settings,
         data.resident(dataset, device),
@@ -95,13 +108,21 @@ def prepare(settings: Settings, rule: str, seed: int, dataset: data.Dataset) -> 
 
 
 def pick_device(name: str) -> torch.device:
-    """Return the device of that name; `auto` is an accelerator where there is one."""
+    """Return the device of that name; `auto` is a CUDA device where there is one.
+
+    Raises:
+        RequestError: naming the devices that are there.
+    """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        return torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError) as error:
-        raise names.RequestError(f"device {name!r} is not to be had here: {str(error).splitlines()[0]}") from error
+    accelerator = torch.accelerator.current_accelerator(check_available=True)
+    there = ["cpu"]
+    if accelerator is not None:
+        numbered = (f"{accelerator.type}:{number}" for number in range(torch.accelerator.device_count()))
+        there += [accelerator.type, *numbered]
+    if name not in there:
+        raise names.RequestError(f"there is no device {name!r} here; there is {', '.join(there)}")
+    return torch.device(name)
 
 
 def rate_factor(settings: Settings, steps: int) -> Callable[[int], float]:
@@ -126,55 +147,22 @@ def rate_factor(settings: Settings, steps: int) -> Callable[[int], float]:
     return factor
 
 
-def train_epoch(training: Training, tick: Tick = lambda step, steps, loss: None) -> Metrics:
-    """Train for one epoch, measure, and append the metrics to the history.
-
-    Raises:
-        Diverged: if the loss stops being a finite number; the history is left as it was.
-    """
-    settings, split = training.settings, training.dataset.train
-    training.net.train()
-    epoch, steps = len(training.history) + 1, math.ceil(len(split.labels) / settings.batch_size)
-    total, right, seen = torch.zeros((), device=training.device), torch.zeros((), device=training.device), 0
-    times, states, start = [], None, time.perf_counter()
-    batches = data.batches(
+def training_batches(training: Training) -> Iterator[tuple[Tensor, Tensor]]:
+    """Return the batches of the next epoch, shuffled, and augmented where that is asked for."""
+    settings = training.settings
+    return data.batches(
         training.dataset,
-        split,
+        training.dataset.train,
         settings.batch_size,
         generator=training.order,
         augment=settings.augment,
         normalise=settings.normalise,
     )
-    rate = training.optimizer.param_groups[0]["lr"]
-    for step, (x, y) in enumerate(batches, 1):
-        began = time.perf_counter()
-        estimate = _step(training, x, y, states)
-        times.append(time.perf_counter() - began)
-        states = estimate.states if settings.carry_states else None
-        total += estimate.loss * len(x)
-        right += (estimate.output.argmax(1) == y).sum()
-        seen += len(x)
-        if step % _LOOK_EVERY == 0 or step == steps:
-            mean = total.item() / seen
-            if not math.isfinite(mean):
-                raise Diverged(f"the loss became {mean} in epoch {epoch}, step {step}")
-            tick(step, steps, mean)
-    seconds = time.perf_counter() - start
-    metrics = {"epoch": epoch, "train_loss": total.item() / seen, "train_accuracy": right.item() / seen}
-    metrics |= {f"test_{name}": value for name, value in evaluate(training).items()}
-    if not math.isfinite(metrics["test_loss"]):
-        raise Diverged(f"the test loss became {metrics['test_loss']} after epoch {epoch}")
-    metrics |= {"learning_rate": rate, "seconds": seconds, "step_ms": 1e3 * median(times)}
-    if settings.align_every and (epoch % settings.align_every == 0 or epoch == settings.epochs):
-        metrics |= agreement(training)
-    training.history = [*training.history, metrics]
-    return metrics
 
 
-def _step(training: Training, x: torch.Tensor, y: torch.Tensor, states: Any) -> Any:
-    """One update of the weights."""
+def step(training: Training, x: Tensor, y: Tensor, states: States | None = None) -> Estimate:
+    """Update the weights once; `states` of a batch of another size are not used."""
     settings = training.settings
-    states = states if states is not None and len(states[-1].mean()) == len(x) else None
     training.optimizer.zero_grad()
     with torch.autocast(training.device.type, torch.bfloat16, enabled=settings.bf16):
         estimate = training.rule.backward(
@@ -182,7 +170,7 @@ def _step(training: Training, x: torch.Tensor, y: torch.Tensor, states: Any) -> 
             training.loss,
             x,
             y,
-            states=states,
+            states=states if states is not None and len(states[-1].mean()) == len(x) else None,
             generator=training.rule_generator,
             keep_states=settings.carry_states,
         )
@@ -193,16 +181,60 @@ def _step(training: Training, x: torch.Tensor, y: torch.Tensor, states: Any) -> 
     return estimate
 
 
+def train_epoch(training: Training, tick: Tick = lambda step, steps, loss: None) -> Metrics:
+    """Train for one epoch, measure, and append the metrics to the history.
+
+    Raises:
+        Diverged: if the loss stops being a finite number; the history is left as it was.
+    """
+    settings, epoch = training.settings, len(training.history) + 1
+    rate, start = training.optimizer.param_groups[0]["lr"], time.perf_counter()
+    loss, accuracy = _pass(training, epoch, tick)
+    seconds = time.perf_counter() - start
+    tested = evaluate(training)
+    if not math.isfinite(tested["loss"]):
+        raise Diverged(f"the test loss became {tested['loss']} after epoch {epoch}")
+    metrics: Metrics = {"epoch": epoch, "train_loss": loss, "train_accuracy": accuracy}
+    metrics |= {f"test_{name}": value for name, value in tested.items()}
+    if training.dataset.validation is not None:
+        held_out = evaluate(training, training.dataset.validation)
+        metrics |= {f"validation_{name}": value for name, value in held_out.items()}
+    metrics |= {"learning_rate": rate, "seconds": seconds, "step_ms": 1e3 * seconds / training.steps}
+    if settings.align_every and (epoch % settings.align_every == 0 or epoch == settings.epochs):
+        metrics |= agreement(training)
+    training.history = [*training.history, metrics]
+    return metrics
+
+
+def _pass(training: Training, epoch: int, tick: Tick) -> tuple[float, float]:
+    """See the training set once; return mean loss and accuracy as the samples were met."""
+    training.net.train()
+    total, right, seen = torch.zeros((), device=training.device), torch.zeros((), device=training.device), 0
+    states: States | None = None
+    for number, (x, y) in enumerate(training_batches(training), 1):
+        estimate = step(training, x, y, states)
+        states = estimate.states if training.settings.carry_states else None
+        total += estimate.loss * len(x)
+        right += (estimate.output.argmax(1) == y).sum()
+        seen += len(x)
+        if number % _LOOK_EVERY == 0 or number == training.steps:
+            mean = total.item() / seen
+            if not math.isfinite(mean):
+                raise Diverged(f"the loss became {mean} in epoch {epoch}, by step {number}")
+            tick(number, training.steps, mean)
+    return total.item() / seen, right.item() / seen
+
+
 @torch.no_grad()
-def evaluate(training: Training) -> dict[str, float]:
-    """Return loss and accuracy on the test split."""
+def evaluate(training: Training, split: data.Split | None = None) -> dict[str, float]:
+    """Return loss and accuracy on a split, by default the test split."""
     training.net.eval()
-    split, total, right = training.dataset.test, 0.0, 0
+    split, total, right = split or training.dataset.test, 0.0, 0
     for x, y in data.batches(training.dataset, split, 1000, normalise=training.settings.normalise):
         output = training.net(x)
         total += training.loss(output, y).sum().item()
         right += int((output.argmax(1) == y).sum())
-    return {"loss": total / len(split.labels), "accuracy": right / len(split.labels)}
+    return {"loss": total / len(split), "accuracy": right / len(split)}
 
 
 def agreement(training: Training) -> dict[str, list[float | None]]:
@@ -211,16 +243,17 @@ def agreement(training: Training) -> dict[str, list[float | None]]:
     x, y = first_batch(training, training.settings.align_samples)
     layers = alignment(training.rule, training.net, training.loss, x, y)
     return {
-        "alignment": [_finite(layer.cosine) for layer in layers],
-        "norm_ratio": [_finite(layer.norm_ratio) for layer in layers],
+        "alignment": [finite(layer.cosine) for layer in layers],
+        "norm_ratio": [finite(layer.norm_ratio) for layer in layers],
         "straddling": [layer.straddling for layer in layers],
     }
 
 
-def first_batch(training: Training, size: int) -> tuple[torch.Tensor, torch.Tensor]:
+def first_batch(training: Training, size: int) -> tuple[Tensor, Tensor]:
     """Return the first training samples, not augmented."""
     return next(data.batches(training.dataset, training.dataset.train, size, normalise=training.settings.normalise))
 
 
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
+def finite(value: float | None) -> float | None:
+    """Return a value that JSON can hold: None for what is not a finite number."""
+    return value if value is not None and math.isfinite(value) else None

@@ -56,8 +56,15 @@ def convolutional(
         blocks: channels and number of convolutions of every block.
         hidden: widths of the hidden layers on top.
         activation: of every hidden layer.
+
+    Raises:
+        ValueError: if samples are not images, or too small for the poolings.
     """
+    if len(shape) != 3:
+        raise ValueError(f"convolutions need images (channels, height, width), but samples have shape {tuple(shape)}")
     channels, height, width = shape
+    if min(height, width) < 2 ** len(blocks):
+        raise ValueError(f"images of {height}x{width} are too small for {len(blocks)} poolings that halve them")
     layers: list[nn.Module] = []
     for wide, count in blocks:
         for _ in range(count):
@@ -65,8 +72,6 @@ def convolutional(
             channels = wide
         layers.append(nn.MaxPool2d(2))
         height, width = height // 2, width // 2
-    if height * width == 0:
-        raise ValueError(f"images of {shape[1]}x{shape[2]} are too small for {len(blocks)} poolings")
     return nn.Sequential(*layers, *mlp((channels, height, width), classes, hidden, activation))
 
 

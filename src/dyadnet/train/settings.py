@@ -1,8 +1,10 @@
 """All settings of a training run, written once: the command line, the TOML file and `config.json` come from here."""
 
 import dataclasses
+import types
 from dataclasses import dataclass
-from typing import Literal
+from math import inf
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from dyadnet.names import RequestError
 from dyadnet.train.models import ActivationName, Initialisation, NetworkName
@@ -20,6 +22,8 @@ class Settings:
     """Use only the first so many training samples."""
     test_samples: int | None = None
     """Use only the first so many test samples."""
+    validation: float = 0.0
+    """Share of the training samples to hold out; the result is then that of the epoch that was best on them."""
     normalise: bool = False
     """Shift and scale every channel to mean 0 and deviation 1; otherwise inputs lie in [0, 1]."""
     augment: bool = False
@@ -35,7 +39,7 @@ class Settings:
     loss: Literal["cross-entropy", "squared-error"] = "cross-entropy"
     """One value a sample; squared error is against one-hot rows."""
     optimizer: str = "adam"
-    """Any optimiser of torch.optim with its settings, as sgd:momentum=0.9,weight_decay=5e-4."""
+    """Any optimiser of torch.optim with its settings: sgd:momentum=0.9,weight_decay=5e-4 or adam:betas=0.8/0.99."""
     learning_rate: float = 1e-3
     """The highest learning rate of the run."""
     decay: Literal["constant", "cosine"] = "cosine"
@@ -55,7 +59,7 @@ class Settings:
     batch_size: int = 100
     """Samples a step."""
     carry_states: bool = False
-    """Start each batch from the states that the one before reached (paper C's corrupted states)."""
+    """Start each batch of an epoch from the states that the one before reached (paper C's corrupted states)."""
     bf16: bool = False
     """Run the maps in bfloat16 under autocast; states stay in single precision."""
     device: str = "auto"
@@ -70,13 +74,16 @@ class Settings:
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "align_samples"):
             _check(name, getattr(self, name) >= 1, "must be at least 1", getattr(self, name))
-        for name in ("learning_rate",):
-            _check(name, 0 < getattr(self, name) < float("inf"), "must be positive", getattr(self, name))
+        for name in ("learning_rate", "clip", "decay_epochs"):
+            value = getattr(self, name)
+            _check(name, value is None or 0 < value < inf, "must be a positive number", value)
         for name in ("warmup_epochs", "warmup_start", "final_learning_rate", "align_every"):
-            _check(name, getattr(self, name) >= 0, "must not be negative", getattr(self, name))
-        for width in self.hidden:
-            _check("hidden", width >= 1, "must hold positive widths", width)
-        _check("clip", self.clip is None or self.clip > 0, "must be positive", self.clip)
+            _check(name, 0 <= getattr(self, name) < inf, "must be zero or a positive number", getattr(self, name))
+        _check("validation", 0 <= self.validation < 1, "must lie in [0, 1)", self.validation)
+        _check("hidden", min(self.hidden, default=1) >= 1, "must hold positive widths", self.hidden)
+        end = self.epochs if self.decay_epochs is None else self.decay_epochs
+        rising = self.decay == "cosine" and self.warmup_epochs >= end
+        _check("warmup_epochs", not rising, f"must be below {end:g}, where the cosine ends", self.warmup_epochs)
 
 
 def _check(name: str, good: bool, rule: str, value: object) -> None:
@@ -84,19 +91,47 @@ def _check(name: str, good: bool, rule: str, value: object) -> None:
         raise RequestError(f"{name.replace('_', '-')} {rule}, not {value}")
 
 
+def _fits(value: object, hint: Any) -> bool:
+    """Whether a value is of a field's type; a whole number will do for a float."""
+    if get_origin(hint) is Literal:
+        return value in get_args(hint)
+    if get_origin(hint) is types.UnionType:
+        return any(_fits(value, kind) for kind in get_args(hint))
+    if get_origin(hint) is tuple:
+        return isinstance(value, tuple) and all(_fits(item, get_args(hint)[0]) for item in value)
+    if hint in (int, float):
+        return isinstance(value, int | hint) and not isinstance(value, bool)
+    return isinstance(value, hint)
+
+
+def _kind(hint: Any) -> str:
+    """Say in words what a field takes.
+
+    >>> _kind(int | None), _kind(Literal["a", "b"])
+    ('a whole number or nothing', 'a or b')
+    """
+    if get_origin(hint) in (Literal, types.UnionType):
+        return " or ".join(kind if isinstance(kind, str) else _kind(kind) for kind in get_args(hint))
+    if get_origin(hint) is tuple:
+        return "a list of whole numbers"
+    words = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+    return words.get(hint, "nothing")
+
+
 def from_dict(values: dict[str, object]) -> Settings:
-    """Read settings back, as from `config.json` or a TOML file.
+    """Read settings back, as from `config.json`.
 
     >>> from_dict({"epochs": 3, "hidden": [64]}).hidden
     (64,)
 
     Raises:
-        RequestError: for a name that is no setting.
+        RequestError: for a name that is no setting, or a value that it cannot take.
     """
     unknown = sorted(set(values) - {field.name for field in dataclasses.fields(Settings)})
     if unknown:
         raise RequestError(f"{unknown[0]!r} is not a setting; see dyadnet train --help")
-    hidden = values.get("hidden", Settings.hidden)
-    if not isinstance(hidden, list | tuple):
-        raise RequestError(f"hidden must be a list of widths, not {hidden!r}")
-    return Settings(**(values | {"hidden": tuple(hidden)}))  # pyright: ignore[reportArgumentType]
+    given: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+    hints = get_type_hints(Settings)
+    for name, value in given.items():
+        _check(name, _fits(value, hints[name]), f"must be {_kind(hints[name])}", repr(values[name]))
+    return Settings(**given)

@@ -1,0 +1,183 @@
+"""Fill the tables of README and docs from the stored results.
+
+    python experiments/tables.py            # rewrite them
+    python experiments/tables.py --check    # exit with 1 and name those that differ
+
+A table stands between `<!-- table: NAME -->` and `<!-- /table -->`; `TABLES` says what makes it.
+"""
+
+import json
+import re
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+from dyadnet.report import Row, summary
+
+Results = Mapping[str, Any]
+Table = Callable[[Path], str]
+"""Makes the Markdown of a table from the results below a project's root."""
+
+ROOT = Path(__file__).resolve().parent.parent
+BLOCK = re.compile(r"(?P<head><!-- table: (?P<name>\S+) -->\n).*?(?P<tail><!-- /table -->)", re.DOTALL)
+
+
+class TableError(Exception):
+    """A table cannot be made; the message is one line that says what to do."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """A heading and what a row of the summary has below it."""
+
+    heading: str
+    cell: Callable[[Row], str]
+
+
+def stored(root: Path, name: str, folder: str = "experiments") -> Results:
+    """Read `FOLDER/results/NAME.json`.
+
+    Raises:
+        TableError: if it is not there.
+    """
+    path = root / folder / "results" / f"{name}.json"
+    if not path.exists():
+        raise TableError(f"the table {name} needs {path.relative_to(root)}, which is missing: run its experiment")
+    return json.loads(path.read_text())
+
+
+def markdown(headings: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """Return a Markdown table, its first column to the left and the others to the right."""
+    headings = list(headings)
+    lines = [headings, ["---", *["---:"] * (len(headings) - 1)], *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def accuracy_table(root: Path, name: str) -> str:
+    """Return accuracy, agreement with backpropagation and cost of every rule of a comparison."""
+    results = stored(root, name)
+    return _table(results, [(_rule(row), row) for row in summary(results["records"])], COLUMNS)
+
+
+def schedule_table(root: Path, name: str) -> str:
+    """Return the same for the schedules of one rule, from rest and (`NAME-carried`) from carried states."""
+    rest, carried = stored(root, name), stored(root, f"{name}-carried")
+    rows = [(_schedule(row), row) for row in summary(rest["records"])]
+    rows += [(f"{_schedule(row)}, carried states", row) for row in summary(carried["records"])]
+    return _table(rest, rows, (PASSES, *COLUMNS))
+
+
+def _table(results: Results, rows: Iterable[tuple[str, Row]], columns: Iterable[Column]) -> str:
+    """Lay labelled rows out, with the caption above."""
+    columns = list(columns)
+    cells = ([label, *(column.cell(row) for column in columns)] for label, row in rows)
+    return f"{_caption(results)}\n\n{markdown(['Rule', *(column.heading for column in columns)], cells)}"
+
+
+def _caption(results: Results) -> str:
+    """Say what was trained, on what, and by which source."""
+    record, where = results["records"][0], results["environment"]
+    return (
+        f"{record['dataset']}, {record['network']}, {record['epochs']} epochs, "
+        f"seeds {', '.join(map(str, results['seeds']))}. {where['processor']}, {where['threads']} of "
+        f"{where['cores']} cores, {where['device']}, torch {where['torch']}, commit {where['commit']}."
+    )
+
+
+def _rule(row: Row) -> str:
+    name, _, settings = row.rule.partition(":")
+    return f"{name}, {settings.replace(',', ', ')}" if settings else name
+
+
+def _schedule(row: Row) -> str:
+    """Name the schedule of a rule; what all rows share is left to the text around the table."""
+    name, _, settings = row.rule.partition(":")
+    chosen = dict(item.split("=") for item in settings.split(",") if item)
+    return name if name == "backprop" else chosen.get("schedule", "sweeps")
+
+
+def _accuracy(row: Row) -> str:
+    found = row.test_accuracy
+    if found is None:
+        return "–"
+    return f"{100 * found.mean:.2f}" + ("" if found.std is None else f" ± {100 * found.std:.2f}")
+
+
+def _number(value: float | None, form: str) -> str:
+    return "–" if value is None else format(value, form)
+
+
+COLUMNS = (
+    Column("Test accuracy, %", _accuracy),
+    Column("Lowest cosine with backprop", lambda row: _number(row.lowest_alignment, ".4f")),
+    Column("Step time / backprop", lambda row: _number(row.step_ratio, ".2f")),
+)
+PASSES = Column("Passes", lambda row: _number(row.iterations, ".0f"))
+TABLES: dict[str, Table] = {
+    "mnist-512": partial(accuracy_table, name="mnist-512"),
+    "fashion-512": partial(accuracy_table, name="fashion-512"),
+    "mnist-1000x4": partial(accuracy_table, name="mnist-1000x4"),
+    "schedules": partial(schedule_table, name="schedules"),
+}
+
+
+def pages(root: Path) -> list[Path]:
+    """Return the documents that may hold tables."""
+    return [path for path in (root / "README.md", *sorted((root / "docs").rglob("*.md"))) if path.exists()]
+
+
+def filled(path: Path, root: Path) -> tuple[str, list[str]]:
+    """Return a document's text with its tables made anew, and the names of those that were different.
+
+    Raises:
+        TableError: for an unknown table, a missing result, or a table without an end.
+    """
+    text, changed = path.read_text(encoding="utf-8"), []
+    where = path.relative_to(root)
+
+    def fill(block: re.Match[str]) -> str:
+        name = block["name"]
+        if name not in TABLES:
+            raise TableError(f"{where}: there is no table {name!r}; there are {', '.join(TABLES)}")
+        try:
+            new = f"{block['head']}\n{TABLES[name](root).strip()}\n\n{block['tail']}"
+        except TableError as error:
+            raise TableError(f"{where}: {error}") from error
+        if new != block[0]:
+            changed.append(name)
+        return new
+
+    if len(BLOCK.findall(text)) != text.count("<!-- table:"):
+        raise TableError(f"{where}: a table lacks its end, <!-- /table -->")
+    return BLOCK.sub(fill, text), changed
+
+
+def main(check: bool = False, root: Path = ROOT) -> int:
+    """Rewrite the tables of README and docs from the stored results.
+
+    Args:
+        check: change nothing; exit with 1 and name the tables that differ.
+        root: the project's folder.
+    """
+    try:
+        documents = [(path, *filled(path, root)) for path in pages(root)]
+    except TableError as error:
+        print(f"tables: {error}", file=sys.stderr)
+        return 1
+    for path, text, changed in documents:
+        for name in changed:
+            print(
+                f"{path.relative_to(root)}: table {name} {'differs from the stored result' if check else 'rewritten'}"
+            )
+        if changed and not check:
+            path.write_text(text, encoding="utf-8")
+    return int(check and any(changed for _, _, changed in documents))
+
+
+if __name__ == "__main__":
+    sys.exit(tyro.cli(main, config=(tyro.conf.FlagCreatePairsOff,)))

@@ -1,0 +1,158 @@
+"""Agreement with backpropagation: on hand-made estimates whose cosine and length are known."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import isnan
+
+import pytest
+import torch
+from cases import NETWORKS, RULES, dyads, problem
+from torch import Tensor, nn
+
+from dyadnet import (
+    AbstractRule,
+    Backprop,
+    DualPropagation,
+    Estimate,
+    Lagrangian,
+    Layered,
+    Sweeps,
+    alignment,
+    cross_entropy,
+    squared_error,
+)
+from dyadnet.audit.alignment import residual
+
+
+@dataclass(frozen=True)
+class Altered(AbstractRule):
+    """Backpropagation whose gradients a function alters."""
+
+    change: Callable[[Tensor, Tensor], Tensor]
+
+    def estimate(self, net, loss, x, y, *, states=None, generator=None, keep_states=True) -> Estimate:
+        step = Backprop().estimate(net, loss, x, y)
+        return Estimate(step.loss, step.output, {p: self.change(p, grad) for p, grad in step.grads.items()})
+
+
+def one_layer() -> tuple[Layered, Tensor, Tensor]:
+    """Gradient (6, 8) in the weights and 2 in the bias."""
+    layer = nn.Linear(2, 1)
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return Layered.from_sequential(nn.Sequential(layer)), torch.tensor([[3.0, 4.0]]), torch.tensor([[-2.0]])
+
+
+@pytest.mark.parametrize("make", NETWORKS.values(), ids=NETWORKS)
+@pytest.mark.parametrize("rule", [Backprop(), Lagrangian()], ids=["backprop", "lagrangian"])
+def test_exact_rules_agree_in_direction_and_length(make, rule):
+    case = make()
+    found = alignment(rule, case.net, cross_entropy, case.x, case.y)
+    assert [layer.layer for layer in found] == [stage.name for stage in case.net.stages]
+    for layer in found:
+        assert layer.cosine == pytest.approx(1, abs=1e-12)
+        assert layer.norm_ratio == pytest.approx(1, abs=1e-12)
+        assert layer.straddling is None
+
+
+def test_an_estimate_that_was_turned_and_stretched_is_measured_as_such():
+    net, x, y = one_layer()
+
+    def turn(parameter, grad):  # (6, 8, 2) becomes (-8, 6, 0): orthogonal, of length 10 over the root of 104
+        return torch.tensor([[-8.0, 6.0]]) if parameter.dim() == 2 else torch.zeros(1)
+
+    (layer,) = alignment(Altered(turn), net, squared_error, x, y)
+    assert layer.cosine == pytest.approx(0, abs=1e-12)
+    assert layer.norm_ratio == pytest.approx(10 / 104**0.5, rel=1e-12)
+    (layer,) = alignment(Altered(lambda p, grad: -3 * grad), net, squared_error, x, y)
+    assert (layer.cosine, layer.norm_ratio) == (pytest.approx(-1, abs=1e-12), pytest.approx(3, rel=1e-12))
+
+
+def test_weights_and_bias_of_a_layer_count_as_one_vector():
+    net, x, y = one_layer()
+    (layer,) = alignment(Altered(lambda p, grad: grad if p.dim() == 2 else 0 * grad), net, squared_error, x, y)
+    assert layer.cosine == pytest.approx(10 / 104**0.5, rel=1e-12)
+    assert layer.norm_ratio == pytest.approx(10 / 104**0.5, rel=1e-12)
+
+
+def test_the_exact_output_step_lengthens_the_gradient_of_squared_error_by_a_known_factor():
+    """Delta_L = beta (y - a) / ((1 + alpha beta) (1 - (1 - alpha) beta)): at beta 1/2 and alpha 1/2 by 16/15."""
+    net, x, y = one_layer()
+    rule = DualPropagation(beta=0.5, output="sprovr")
+    (layer,) = alignment(rule, net, squared_error, x, y)
+    assert layer.cosine == pytest.approx(1, abs=1e-12)
+    assert layer.norm_ratio == pytest.approx(16 / 15, rel=1e-12)
+
+
+def test_a_layer_without_gradient_has_no_direction():
+    net, x, y = one_layer()
+    (layer,) = alignment(Backprop(), net, squared_error, x, torch.zeros_like(y))
+    assert isnan(layer.cosine)
+    assert isnan(layer.norm_ratio)
+    (layer,) = alignment(Altered(lambda p, grad: 0 * grad), net, squared_error, x, y)
+    assert isnan(layer.cosine)
+    assert layer.norm_ratio == 0
+
+
+def test_another_reference_can_be_named():
+    case = NETWORKS["relu mlp"]()
+    rule = DualPropagation(beta=1.0)
+    for layer in alignment(rule, case.net, cross_entropy, case.x, case.y, reference=rule):
+        assert layer.cosine == pytest.approx(1, abs=1e-12)
+    against_backprop = alignment(rule, case.net, cross_entropy, case.x, case.y)
+    assert min(layer.cosine for layer in against_backprop) < 1 - 1e-6
+
+
+def test_stages_without_trainable_parameters_are_left_out():
+    model = nn.Sequential(nn.Flatten(), nn.Tanh(), nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 4))
+    case = problem(model, 2, 3)
+    model[2].requires_grad_(False)
+    found = alignment(DualPropagation(), case.net, cross_entropy, case.x, case.y)
+    assert [layer.layer for layer in found] == ["4 Linear"]
+
+
+def test_units_that_straddle_a_kink_are_counted_where_there_are_dyads():
+    first, second = nn.Linear(1, 4, bias=False), nn.Linear(4, 1, bias=False)
+    case = problem(nn.Sequential(first, nn.ReLU(), second), 1, batch=1)
+    first.weight.data = torch.tensor([[0.02], [0.03], [-0.02], [-1.0]])
+    second.weight.data = torch.full((1, 4), 0.1)
+    x = torch.ones(1, 1)
+    y = second(first(x).relu()).detach() - 1.0  # feedback of 0.1 to every unit, half of it to each state
+    for beta, share in ((1.0, 0.75), (0.5, 0.5), (0.1, 0.0)):
+        found = alignment(DualPropagation(beta=beta), case.net, squared_error, x, y)
+        assert [layer.straddling for layer in found] == [share, 0.0]
+
+
+@pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
+def test_every_rule_agrees_well_at_a_small_beta_and_leaves_no_trace(rule):
+    case = NETWORKS["conv-pool"]()
+    for layer in alignment(rule, case.net, cross_entropy, case.x, case.y):
+        assert layer.cosine > 0.9
+    assert all(parameter.grad is None for parameter in case.model.parameters())
+
+
+# --- residual ---
+
+
+def test_a_rule_without_states_has_no_residual():
+    case = NETWORKS["relu mlp"]()
+    assert residual(Backprop(), case.net, cross_entropy, case.x, case.y) is None
+
+
+def test_the_residual_is_the_largest_relative_change_of_one_more_pass():
+    """A chain of one stage settles at once; with two, the original form at alpha 0 has further to go."""
+    case = NETWORKS["relu mlp"]()
+    assert residual(Lagrangian(), case.net, cross_entropy, case.x, case.y) == 0
+    assert residual(DualPropagation(alpha=0), case.net, cross_entropy, case.x, case.y) == pytest.approx(0, abs=1e-12)
+    rule = DualPropagation(alpha=0, variant="original", beta=0.5)
+    once = rule.estimate(case.net, cross_entropy, case.x, case.y)
+    twice = DualPropagation(alpha=0, variant="original", beta=0.5, schedule=Sweeps(2)).estimate(
+        case.net, cross_entropy, case.x, case.y
+    )
+    changes = []
+    for before, after in zip(dyads(once), dyads(twice), strict=True):
+        changes.append(float((after.mean() - before.mean()).norm() / after.mean().norm()))
+        delta, difference = after.delta(), after.delta() - before.delta()
+        changes.append(float(difference.norm() / delta.norm()))
+    assert residual(rule, case.net, cross_entropy, case.x, case.y) == pytest.approx(max(changes), rel=1e-9)
+    assert max(changes) > 0.01

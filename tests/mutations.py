@@ -1,0 +1,296 @@
+"""Deliberate bugs that the tests of the core must catch.
+
+    python tests/mutations.py            every mutation (minutes)
+    python tests/mutations.py alpha      those whose name contains a word
+
+Each is applied alone to a copy of the source in a temporary folder; the tests run against the copy and have to fail.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+TESTS = Path(__file__).parent
+SOURCE = TESTS.parent / "src"
+PARTS = ["test_contracts.py", "rule", "relax", "network", "audit", "test_loss.py", "test_activation.py"]
+CORE = [TESTS / part for part in PARTS]
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """One text of one file, which occurs there once, and what a bug would put in its place."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+
+
+DUAL, BASE = "rule/dual_propagation.py", "rule/base.py"
+LAGRANGIAN, PROPAGATE = "rule/lagrangian.py", "relax/propagate.py"
+LINEARISE, LAYERED = "network/linearise.py", "network/layered.py"
+LOSS, ACTIVATION, SCHEDULE = "loss.py", "activation.py", "relax/schedule.py"
+SPECTRAL, ALIGNMENT = "relax/spectral.py", "audit/alignment.py"
+
+MUTATIONS = [
+    # dual propagation
+    Mutation(
+        "alpha not swapped in the transposed form", DUAL, "plus, minus = minus, plus", "plus, minus = plus, minus"
+    ),
+    Mutation("alpha swapped in the original form too", DUAL, 'if self.variant == "transposed":', "if True:"),
+    Mutation("scale without the batch", DUAL, "scale = self.beta * batch\n", "scale = self.beta\n"),
+    Mutation(
+        "sign of the feedback of s+",
+        DUAL,
+        "self.drives[0], -self.split.plus)\n\n    def minus",
+        "self.drives[0], self.split.plus)\n\n    def minus",
+    ),
+    Mutation(
+        "sign of the feedback of s-",
+        DUAL,
+        "self.drives[1], self.split.minus)\n\n    def mean",
+        "self.drives[1], -self.split.minus)\n\n    def mean",
+    ),
+    Mutation(
+        "mean with alpha and 1 - alpha swapped",
+        DUAL,
+        "torch.lerp(self.minus(), self.plus(), alpha)",
+        "torch.lerp(self.plus(), self.minus(), alpha)",
+    ),
+    Mutation(
+        "mean at alpha 1 is the wrong state",
+        DUAL,
+        "return self.plus() if alpha == 1",
+        "return self.minus() if alpha == 1",
+    ),
+    Mutation("error not divided by the scale", DUAL, ".div_(self.split.scale)", ".div_(1.0)"),
+    Mutation(
+        "sign of the exact step away from the target", DUAL, "loss.proximal(a, y, -minus)", "loss.proximal(a, y, minus)"
+    ),
+    Mutation(
+        "exact steps scaled with the batch",
+        DUAL,
+        "plus, minus = split.plus / batch, split.minus / batch",
+        "plus, minus = split.plus, split.minus",
+    ),
+    Mutation(
+        "adversarial step at the wrong point",
+        DUAL,
+        "shift = self.alpha * plus - (1 - self.alpha) * minus",
+        "shift = self.alpha * plus + (1 - self.alpha) * minus",
+    ),
+    Mutation("mean loss forgotten at the output", DUAL, "loss.gradient(point, y) / batch", "loss.gradient(point, y)"),
+    Mutation("damping forgets the feedback", DUAL, "feedback / (1 + gain)", "feedback"),
+    Mutation("damping of the wrong layer", DUAL, "enumerate(norms[1:], 1)", "enumerate(norms[:-1], 1)"),
+    Mutation("damping without the factor 1/2", DUAL, "abs(1 - 2 * self.alpha) / 2", "abs(1 - 2 * self.alpha)"),
+    Mutation("damping by the norm, not its square", DUAL, "norm.square() - 1", "norm - 1"),
+    Mutation(
+        "damping takes the state for its drive",
+        DUAL,
+        "(activation.inverse(before.plus()), activation.inverse(before.minus()))",
+        "(before.plus(), before.minus())",
+    ),
+    Mutation("straddling compares one side", DUAL, "(plus > kink) != (minus > kink)", "(plus > kink) & (minus > kink)"),
+    # rules
+    Mutation("backward overwrites", BASE, "parameter.grad.add_(grad)", "grad"),
+    Mutation("backward keeps what is there", BASE, "parameter.grad.add_(grad)", "parameter.grad"),
+    Mutation("multiplier without the mean loss", LAGRANGIAN, "y) / len(x)", "y)"),
+    Mutation(
+        "multiplier at the drive, not at the state",
+        LAGRANGIAN,
+        "loss.gradient(activation.f(drive), y)",
+        "loss.gradient(drive, y)",
+    ),
+    Mutation(
+        "derivative of the activation forgotten",
+        LAGRANGIAN,
+        "torch.autograd.grad(self.activation.f(leaf), leaf, self.multiplier)[0]",
+        "self.multiplier",
+    ),
+    # message passing
+    Mutation(
+        "gradients of a stage replace those before", PROPAGATE, "merge(self.grads, grads)", "self.grads.update(grads)"
+    ),
+    Mutation(
+        "drive from where the mean once was",
+        PROPAGATE,
+        "self.stage(k, renew=True).value",
+        "self.stage(k, renew=False).value",
+    ),
+    Mutation(
+        "feedback renews the stage above",
+        PROPAGATE,
+        "self.stage(k + 1, renew=False).feedback(error)",
+        "self.stage(k + 1, renew=True).feedback(error)",
+    ),
+    Mutation(
+        "a group updates one by one",
+        PROPAGATE,
+        "neuron(k, *messages.pop(k), chain",
+        "neuron(k, chain.drive(k), chain.feedback(k), chain",
+    ),
+    Mutation(
+        "changing maps are not refused", PROPAGATE, "    if changing:\n        raise", "    if False:\n        raise"
+    ),
+    Mutation(
+        "states stay in half precision",
+        PROPAGATE,
+        "value.float() if value.dtype in (torch.float16, torch.bfloat16) else value",
+        "value",
+    ),
+    Mutation("first states are forgotten", PROPAGATE, "dict(enumerate(states or (), 1))", "{}"),
+    # maps
+    Mutation(
+        "bias of a linear map does not learn",
+        LINEARISE,
+        "delta.flatten(0, -2).sum(0)",
+        "delta.flatten(0, -2).sum(0) * 0",
+    ),
+    Mutation(
+        "gradients of a convolution are halved",
+        LINEARISE,
+        "grads[parameter] = grad\n        return below",
+        "grads[parameter] = grad / 2\n        return below",
+    ),
+    Mutation(
+        "geometry of a convolution without dilation",
+        LINEARISE,
+        "self.module.padding, self.module.dilation",
+        "self.module.padding, 1",
+    ),
+    Mutation(
+        "switches shared by overlapping windows lose one", LINEARISE, "planes.scatter_add_(2,", "planes.scatter_(2,"
+    ),
+    Mutation(
+        "pooling forgets its padding",
+        LINEARISE,
+        "                module.padding,\n                module.dilation,\n                module.ceil_mode",
+        "                0,\n                module.dilation,\n                module.ceil_mode",
+    ),
+    Mutation("hooks are forgotten", LINEARISE, "return not hooked(module) and", "return"),
+    Mutation("reflecting padding taken for zeros", LINEARISE, 'conv.padding_mode == "zeros" and', "True and"),
+    Mutation(
+        "merging forgets the first use", LINEARISE, "grads[parameter] + grad if parameter in grads else grad", "grad"
+    ),
+    Mutation(
+        "push-forward leaves out the first link",
+        LINEARISE,
+        "for link in self.links:\n            direction",
+        "for link in self.links[1:]:\n            direction",
+    ),
+    Mutation(
+        "push-forward of a convolution adds its bias",
+        LINEARISE,
+        "self.module.weight, None,",
+        "self.module.weight, self.module.bias,",
+    ),
+    Mutation(
+        "a chain stops learning too early", LINEARISE, "needed = down or i > lowest", "needed = down or i > lowest + 1"
+    ),
+    # networks, schedules
+    Mutation(
+        "the second place of a module is lost",
+        LAYERED,
+        "zip(model._modules, model, strict=True)",
+        "model.named_children()",
+    ),
+    Mutation("maps that change are let through when damped", DUAL, "if net.changing():", "if False:"),
+    Mutation("Newton's steps are never halved", LOSS, "share / 2, share", "share, share"),
+    Mutation(
+        "forward forgets the activation",
+        LAYERED,
+        "x = stage.activation.f(stage.map(x))\n        return x",
+        "x = stage.map(x)\n        return x",
+    ),
+    Mutation(
+        "dropout of rate zero counts as changing",
+        LAYERED,
+        "isinstance(module, _RANDOM) and module.p > 0",
+        "isinstance(module, _RANDOM)",
+    ),
+    Mutation(
+        "bottom-up with a pass too few",
+        SCHEDULE,
+        'upwards."""\n        for _ in range(self.count(depth)):',
+        'upwards."""\n        for _ in range(self.count(depth) - 1):',
+    ),
+    Mutation(
+        "parallel with a pass too few",
+        SCHEDULE,
+        "_enough(self.passes, 2 * depth - 1)",
+        "_enough(self.passes, 2 * depth - 2)",
+    ),
+    Mutation(
+        "random orders never reach the output",
+        SCHEDULE,
+        "torch.randint(1, depth + 1,",
+        "torch.randint(1, max(depth, 2),",
+    ),
+    # losses and activations
+    Mutation("squared error without its half", LOSS, ".flatten(1).sum(1) / 2", ".flatten(1).sum(1)"),
+    Mutation(
+        "exact step of squared error",
+        LOSS,
+        "(a + strength * one_hot(y, a)) / (1 + strength)",
+        "(a + strength * one_hot(y, a)) / (1 - strength)",
+    ),
+    Mutation(
+        "Hessian of cross-entropy with the wrong sign", LOSS, "- strength * p[:, :, None]", "+ strength * p[:, :, None]"
+    ),
+    Mutation("curvature of cross-entropy", LOSS, "curvature = 0.5", "curvature = 0.25"),
+    Mutation("sign of the targets in the gradient of cross-entropy", LOSS, "return p.sub_(y)", "return p.add_(y)"),
+    Mutation("labels are not checked", LOSS, "not y.is_cuda and y.numel()", "False and y.numel()"),
+    Mutation("slope of the sigmoid", ACTIVATION, "slope=0.25", "slope=1.0"),
+    Mutation("inverse of the unit sigmoid", ACTIVATION, "_sigmoid_inverse(s) / 4", "_sigmoid_inverse(s)"),
+    Mutation("kinks of the hard sigmoid", ACTIVATION, "kinks=(lower, upper)", "kinks=(0.0,)"),
+    # audit
+    Mutation("spectral norm not rooted", SPECTRAL, "_norm(v).sqrt()", "_norm(v)"),
+    Mutation("length of the wrong vector", ALIGNMENT, "float(sizes[0] / sizes[1])", "float(sizes[1] / sizes[0])"),
+]
+
+
+def passes(source: Path, tests: list[Path]) -> bool:
+    """Whether tests pass on a source, without the type checks and doctests that the settings of the project add."""
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-x", "-q", "-o", "addopts=", "-p", "no:cacheprovider", *map(str, tests)],
+        env=os.environ | {"PYTHONPATH": str(source), "PYTHONDONTWRITEBYTECODE": "1"},
+        cwd=TESTS.parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode not in (0, 1):
+        raise RuntimeError(f"pytest could not run\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+    return done.returncode == 0
+
+
+def survives(mutation: Mutation) -> bool:
+    """Whether the tests pass on a copy of the source with that bug; the file's own tests come first."""
+    own = (TESTS / mutation.file).with_name(f"test_{Path(mutation.file).name}")
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder) / "src"
+        shutil.copytree(SOURCE, source, ignore=shutil.ignore_patterns("__pycache__"))
+        file = source / "dyadnet" / mutation.file
+        file.write_text(file.read_text().replace(mutation.old, mutation.new))
+        return (not own.exists() or passes(source, [own])) and passes(source, CORE)
+
+
+def main(words: list[str]) -> int:
+    """Run the mutations whose name contains one of the words, all without words; return how many survived."""
+    survivors = []
+    for mutation in MUTATIONS:
+        if words and not any(word in mutation.name for word in words):
+            continue
+        alive = survives(mutation)
+        print(f"{'SURVIVED' if alive else 'caught':<9} {mutation.name}", flush=True)
+        survivors += [mutation] * alive
+    print(f"{len(survivors)} survived")
+    return len(survivors)
+
+
+if __name__ == "__main__":
+    sys.exit(min(main(sys.argv[1:]), 1))

@@ -1,0 +1,168 @@
+"""The benchmarks run, read memory rightly, time the right computation, and their tables say what was stored."""
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from benchmarks.cases import Case, bench
+from benchmarks.compiled import compiled_step, record
+from benchmarks.memory import in_a_fresh_process, measurable, peak
+from benchmarks.tables import markdown
+from dyadnet import DualPropagation, cross_entropy
+from dyadnet.names import rule
+
+ROOT = Path(__file__).parent.parent
+CPU = torch.device("cpu")
+SMALL = Case(8, (6, 5))
+CONVOLUTIONAL = Case(3, (7,), ((4, 2), (5, 1)))
+ALPHAS = [0.0, 0.5, 1.0]
+readable = pytest.mark.skipif(not measurable(CPU), reason="the peak of resident memory is read on Linux only")
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "benchmarks.step", *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def test_a_quick_run_stores_and_prints_finite_positive_ratios(tmp_path: Path) -> None:
+    out = tmp_path / "new" / "step.json"
+    done = run("--quick", "--device", "cpu", "--threads", "1", "--out", str(out))
+    assert done.returncode == 0, done.stderr
+    stored = json.loads(out.read_text())
+    assert stored["settings"]["quick"]
+    assert stored["environment"]["threads"] == 1
+    assert {"eager", "batch", "schedules"} <= {row["section"] for row in stored["rows"]}
+    for row in stored["rows"]:
+        for spread in (row["ratio"], row.get("ms") or row["mb"]):
+            assert 0 < spread["low"] <= spread["median"] <= spread["high"] < math.inf
+        assert row["rule"] != "backprop" or row["ratio"]["median"] == 1
+    assert "alpha=0.5" in done.stdout
+    assert "One training step, eager" in markdown(out)
+
+
+def test_an_unknown_device_is_one_line() -> None:
+    done = run("--quick", "--device", "abacus")
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert "abacus" in done.stderr
+
+
+@readable
+@pytest.mark.parametrize("megabytes", [50, 200])
+def test_the_peak_is_what_an_action_holds_at_once(megabytes: int) -> None:
+    found = peak(lambda: torch.ones(megabytes * 250_000), CPU)
+    assert found / 1e6 == pytest.approx(megabytes, abs=8)
+
+
+@readable
+def test_the_peak_counts_neither_what_came_before_nor_what_was_freed_in_between() -> None:
+    torch.ones(75_000_000)  # 300 MB, gone when the measurement begins
+
+    def twice() -> None:
+        for _ in range(2):
+            torch.ones(25_000_000)
+
+    assert peak(twice, CPU) / 1e6 == pytest.approx(100, abs=8)
+
+
+@readable
+def test_training_a_larger_network_takes_more_memory_by_its_weights_gradients_and_momenta() -> None:
+    widths = (1000, 3000)
+    weights = [784 * width + width + 10 * width + 10 for width in widths]
+    found = [in_a_fresh_process(Case(1, (width,)), "backprop", CPU) for width in widths]
+    assert found[1] - found[0] == pytest.approx(3 * 4 * (weights[1] - weights[0]), rel=0.25)
+
+
+@pytest.mark.parametrize("case", [SMALL, CONVOLUTIONAL])
+def test_the_baseline_is_the_usual_loop(case: Case) -> None:
+    shared = bench(case, CPU)
+    before = [p.detach().clone() for p in shared.model.parameters()]
+    loss = nn.functional.cross_entropy(shared.model(shared.x), shared.y)
+    grads = torch.autograd.grad(loss, list(shared.model.parameters()))
+    shared.step("backprop")()
+    for parameter, old, grad in zip(shared.model.parameters(), before, grads, strict=True):
+        torch.testing.assert_close(parameter.detach(), old - 1e-4 * grad)
+
+
+@pytest.mark.parametrize("alpha", ALPHAS)
+@pytest.mark.parametrize("case", [SMALL, CONVOLUTIONAL])
+def test_a_recorded_rule_gives_its_gradients_also_after_the_weights_have_moved(case: Case, alpha: float) -> None:
+    shared, learn = bench(case, CPU), DualPropagation(alpha=alpha)
+    soft = nn.functional.one_hot(shared.y, 10).float()
+    graph = record(learn, shared.net, shared.x, soft)
+    shared.step("backprop")()
+    step = learn.estimate(shared.net, cross_entropy, shared.x, shared.y)
+    loss, *grads = graph(shared.x, soft)
+    torch.testing.assert_close(loss, step.loss)
+    for parameter, grad in zip(shared.net.parameters(), grads, strict=True):
+        torch.testing.assert_close(grad, step.grads[parameter])
+
+
+@pytest.mark.parametrize("alpha", ALPHAS)
+def test_a_record_scales_no_sum_since_compilers_lose_the_factor(alpha: float) -> None:
+    shared = bench(SMALL, CPU)
+    soft = nn.functional.one_hot(shared.y, 10).float()
+    graph = record(DualPropagation(alpha=alpha), shared.net, shared.x, soft)
+    assert not [node for node in graph.graph.nodes if node.kwargs.get("alpha", 1) != 1]
+
+
+def test_a_compiler_that_changes_the_gradients_is_refused() -> None:
+    shared = bench(SMALL, CPU)
+    name = "dual-propagation:alpha=0.5"
+    compiled_step(shared, name, compiler=lambda graph: graph)()
+    with pytest.raises(ArithmeticError, match=r"alpha=0\.5 are off by"):
+        compiled_step(shared, name, compiler=lambda graph: lambda x, y: [1.1 * part for part in graph(x, y)])
+
+
+def test_names_of_rules_and_networks_are_those_of_the_command_line() -> None:
+    from benchmarks.step import DEEP, RULES, SCHEDULES, VGG16
+
+    for name in RULES + SCHEDULES:
+        rule(name)
+    assert DEEP.network == "784-1000x4-10"
+    assert VGG16.network == "conv 64x2-128x2-256x3-512x3-512x3, 4096x2-10"
+
+
+def row(section: str, name: str, median: float, ratio: float, **other: Any) -> dict[str, Any]:
+    unit = "mb" if section == "memory" else "ms"
+    spread = {"low": ratio - 0.01, "median": ratio, "high": ratio + 0.02}
+    at = {"section": section, "network": "784-9-10", "batch": 5, "rule": name}
+    return at | {unit: {"low": 0, "median": median, "high": 99}, "ratio": spread} | other
+
+
+def test_markdown_has_a_line_a_network_and_a_column_a_rule(tmp_path: Path) -> None:
+    path = tmp_path / "step.json"
+    where = {"processor": "Abacus", "threads": 1, "cores": 2, "device": "cpu", "torch": "2", "commit": "abc"}
+    rows = [
+        row("eager", "backprop", 12.34, 1),
+        row("eager", "dual-propagation:alpha=0", 13.0, 1.05),
+        row("eager", "backprop", 123.4, 1, batch=7),
+        row("eager", "dual-propagation:alpha=0", 130.0, 1.5, batch=7),
+        row("schedules", "backprop", 1.234, 1),
+        row("schedules", "dual-propagation:alpha=0,schedule=odd-even", 2.0, 2.5),
+        row("memory", "backprop", 88.0, 1),
+    ]
+    path.write_text(json.dumps({"environment": where, "rows": rows}))
+    lines = markdown(path).splitlines()
+    assert lines[0] == "Abacus, 1 of 2 cores, cpu, torch 2, commit abc."
+    assert "| Network | Batch | backprop, ms | alpha=0 |" in lines
+    assert "| 784-9-10 | 5 | 12.3 | 1.05 (1.04-1.07) |" in lines
+    assert "| 784-9-10 | 7 | 123 | 1.50 (1.49-1.52) |" in lines
+    assert "| alpha=0, odd-even | 2.00 | 2.50 (2.49-2.52) |" in lines
+    assert "| 784-9-10 | 5 | 88.0 |" in lines
+    assert all(line == "" or line[0] in "|*A" for line in lines)
+
+
+def test_the_stored_results_are_those_of_a_full_run() -> None:
+    path = ROOT / "benchmarks" / "results" / "step.json"
+    stored = json.loads(path.read_text())
+    assert not stored["settings"]["quick"]
+    sections = {row["section"] for row in stored["rows"]}
+    assert sections == {"eager", "batch", "width", "depth", "schedules", "compiled", "memory"}

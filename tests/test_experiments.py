@@ -1,0 +1,45 @@
+"""The experiments run from the command line: the VGG16 protocol on a small network and a subset."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture
+def cifar(tmp_path: Path) -> Path:
+    """Blobs of colour of the shape of CIFAR-10, in an archive of one's own arrays."""
+    archive = tmp_path / "cifar.npz"
+    random = np.random.default_rng(0)
+    colours = random.integers(60, 200, (10, 3, 1, 1))
+
+    def split(count: int) -> tuple[np.ndarray, np.ndarray]:
+        y = np.arange(count) % 10
+        noise = random.integers(-50, 50, (count, 3, 32, 32))
+        return (colours[y] + noise).clip(0, 255).astype(np.uint8), y
+
+    x_train, y_train = split(1000)
+    x_test, y_test = split(500)
+    np.savez(archive, x_train=x_train, y_train=y_train, x_test=x_test, y_test=y_test)
+    return archive
+
+
+def test_the_protocol_of_the_cifar_experiment_trains_a_small_network(cifar: Path, tmp_path: Path):
+    script = (
+        "import sys; sys.path.insert(0, sys.argv[1]); import common, cifar10_vgg16 as e;"
+        "from dataclasses import replace;"
+        "from pathlib import Path; common.RESULTS = Path('results'); e.SMOKE = replace(e.SMOKE, dataset=sys.argv[2]);"
+        "e.main(e.Experiment(smoke=True, seeds=(0,), rules=('backprop', 'dual-propagation:alpha=0,beta=0.1')))"
+    )
+    command = [sys.executable, "-c", script, str(ROOT / "experiments"), str(cifar)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    records = json.loads((tmp_path / "results" / "cifar10-smoke.json").read_text())["records"]
+    assert [record["rule"] for record in records] == ["backprop", "dual-propagation:alpha=0,beta=0.1"]
+    assert min(record["test_accuracy"] for record in records) > 0.3  # chance is 0.1
+    assert all("validation_accuracy" in epoch for record in records for epoch in record["history"])

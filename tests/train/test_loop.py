@@ -1,0 +1,190 @@
+"""Training: what a step does, what decides it, and that networks learn."""
+
+import math
+from collections.abc import Callable
+from copy import deepcopy
+from typing import Any
+
+import pytest
+import torch
+
+from dyadnet.data import Dataset
+from dyadnet.names import RequestError
+from dyadnet.rule.dual_propagation import Dyad
+from dyadnet.train import loop
+from dyadnet.train.loop import Diverged, Training, pick_device, rate_factor, step, train_epoch, training_batches
+from dyadnet.train.settings import Settings
+
+Make = Callable[..., Training]
+
+
+def weights(training: Training) -> torch.Tensor:
+    return torch.cat([p.detach().flatten() for p in training.net.parameters()])
+
+
+def trained(training: Training) -> list[dict[str, Any]]:
+    """All epochs' metrics but the times."""
+    while len(training.history) < training.settings.epochs:
+        train_epoch(training)
+    return [{key: m[key] for key in m if key not in ("seconds", "step_ms")} for m in training.history]
+
+
+def test_the_rate_rises_and_falls_as_the_formula_says():
+    settings = Settings(
+        epochs=10, learning_rate=0.2, warmup_epochs=2, warmup_start=0.05, final_learning_rate=0.01, decay_epochs=8
+    )
+    rate = [0.2 * rate_factor(settings, steps=3)(step) for step in range(31)]
+    # the warm-up takes 6 steps, the cosine 18: its quarters are 4.5 steps long
+    assert rate[:7] == pytest.approx([0.05, 0.075, 0.1, 0.125, 0.15, 0.175, 0.2])
+    assert rate[15] == pytest.approx((0.2 + 0.01) / 2)
+    assert rate[12] == pytest.approx(0.01 + 0.19 * (1 + math.cos(math.pi / 3)) / 2)
+    assert rate[24:] == pytest.approx([0.01] * 7)
+
+
+def test_a_constant_rate_stays_where_the_warm_up_ends():
+    factor = rate_factor(Settings(decay="constant", epochs=5, warmup_epochs=1), steps=4)
+    assert [factor(step) for step in (0, 1, 2, 4, 5, 20, 100)] == [0, 0.25, 0.5, 1, 1, 1, 1]
+
+
+def test_every_step_uses_its_own_rate(training_for: Make):
+    training = training_for(optimizer="sgd", warmup_epochs=1.0, decay="constant", learning_rate=0.3)
+    steps, used = training.steps, []
+    for x, y in training_batches(training):
+        used.append(training.optimizer.param_groups[0]["lr"])
+        step(training, x, y)
+    assert steps == 26
+    assert used == pytest.approx([0.3 * number / steps for number in range(steps)])
+
+
+def test_the_gradient_is_clipped_to_the_norm_asked_for(training_for: Make):
+    moved = []
+    for clip in (1e-3, None):
+        training = training_for(optimizer="sgd", decay="constant", learning_rate=1.0, clip=clip)
+        before = weights(training)
+        step(training, *next(training_batches(training)))
+        moved.append((weights(training) - before).norm().item())
+    assert moved[0] == pytest.approx(1e-3, rel=1e-3)
+    assert moved[1] > 1e-2
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"rule": "backprop", "loss": "squared-error"},
+        {"bf16": True},
+        {"normalise": True, "activation": "tanh", "init": "glorot"},
+        {"optimizer": "sgd:momentum=0.9", "clip": 1.0},
+        {"rule": "dual-propagation:schedule=random-order", "carry_states": True},
+        {"rule": "lagrangian:schedule=odd-even"},
+        {"optimizer": "adam:fused=true", "hidden": (12, 12)},
+    ],
+)
+def test_clusters_are_learnt(training_for: Make, changes: dict[str, Any]):
+    metrics = trained(training_for(**changes))
+    assert metrics[-1]["test_accuracy"] > 0.9  # chance is a third
+    assert metrics[-1]["train_loss"] < metrics[0]["train_loss"]
+
+
+def test_images_are_learnt_by_a_convolutional_network(training_for: Make, images: Dataset):
+    training = training_for(on=images, network="cnn", learning_rate=0.003)
+    assert trained(training)[-1]["test_accuracy"] > 0.9
+
+
+def test_augmented_batches_differ_from_the_images(training_for: Make, images: Dataset):
+    plain, augmented = (next(training_batches(training_for(on=images, augment=on)))[0] for on in (False, True))
+    assert plain.shape == augmented.shape
+    assert not torch.equal(plain, augmented)
+
+
+def test_the_seed_decides_everything(training_for: Make):
+    rule = "dual-propagation:schedule=random-order"
+    first, again, other = (trained(training_for(rule, seed, epochs=1)) for seed in (0, 0, 1))
+    assert first == again
+    assert all(a["train_loss"] != b["train_loss"] for a, b in zip(first, other, strict=True))
+
+
+def test_rules_share_weights_and_order_at_the_same_seed(training_for: Make):
+    ours, theirs = training_for("dual-propagation"), training_for("backprop")
+    assert torch.equal(weights(ours), weights(theirs))
+    for (x, y), (z, w) in zip(training_batches(ours), training_batches(theirs), strict=True):
+        assert torch.equal(x, z)
+        assert torch.equal(y, w)
+
+
+def test_states_are_carried_within_an_epoch_but_not_to_a_smaller_batch(
+    training_for: Make, monkeypatch: pytest.MonkeyPatch
+):
+    training = training_for(carry_states=True, batch_size=50)
+    given: list[int | None] = []
+    estimate = type(training.rule).estimate
+
+    def spy(*args: Any, states: Any = None, **options: Any) -> Any:
+        given.append(None if states is None else len(states[-1].mean()))
+        return estimate(*args, states=states, **options)
+
+    monkeypatch.setattr(type(training.rule), "estimate", spy)
+    for _ in range(2):
+        loop._pass(training, 1, lambda step, steps, loss: None)
+    assert given == [None, 50, None] * 2  # 104 samples: batches of 50, 50 and 4
+
+
+def test_states_are_kept_only_where_they_are_carried(training_for: Make):
+    for carry in (False, True):
+        training = training_for(carry_states=carry)
+        states = step(training, *next(training_batches(training))).states
+        assert isinstance(states[-1], Dyad) if carry and states else states is None
+
+
+def test_ticks_tell_the_step_and_the_mean_loss(training_for: Make):
+    ticks: list[tuple[int, int, float]] = []
+    metrics = train_epoch(training_for(), lambda *tick: ticks.append(tick))
+    assert [tick[:2] for tick in ticks] == [(25, 26), (26, 26)]
+    assert ticks[-1][2] == metrics["train_loss"]
+
+
+def test_metrics_are_measured_and_dated(training_for: Make):
+    training = training_for(epochs=3, align_every=2)
+    first, second, third = (train_epoch(training) for _ in range(3))
+    assert [m["epoch"] for m in training.history] == [1, 2, 3]
+    assert "alignment" not in first
+    assert [len(m["alignment"]) for m in (second, third)] == [2, 2]
+    assert first["learning_rate"] == 0.03
+    assert first["step_ms"] == pytest.approx(1e3 * first["seconds"] / 26)
+    net, split = training.net, training.dataset.test
+    with torch.no_grad():
+        output = net(split.images)
+    assert third["test_accuracy"] == pytest.approx((output.argmax(1) == split.labels).double().mean().item())
+    assert third["test_loss"] == pytest.approx(torch.nn.functional.cross_entropy(output, split.labels).item())
+
+
+def test_a_loss_that_is_no_number_stops_with_the_epoch(training_for: Make):
+    training = training_for(optimizer="sgd", learning_rate=1e30, decay="constant", loss="squared-error")
+    with pytest.raises(Diverged, match=r"the loss became (nan|inf) in epoch 1, by step 25"):
+        train_epoch(training)
+    assert training.history == []
+
+
+def test_a_test_loss_that_is_no_number_stops_too(training_for: Make, monkeypatch: pytest.MonkeyPatch):
+    training = training_for()
+    monkeypatch.setattr(loop, "evaluate", lambda training: {"loss": math.inf, "accuracy": 0.0})
+    with pytest.raises(Diverged, match="the test loss became inf after epoch 1"):
+        train_epoch(training)
+    assert training.history == []
+
+
+def test_state_and_restore_are_inverse(training_for: Make):
+    rule = "dual-propagation:schedule=random-order"
+    training = training_for(rule, optimizer="sgd:momentum=0.9", warmup_epochs=1.0)
+    train_epoch(training)
+    copy = training_for(rule, seed=5, optimizer="sgd:momentum=0.9", warmup_epochs=1.0)
+    copy.restore(deepcopy(training.state()))  # as a file would hold it
+    assert trained(copy) == trained(training)
+    assert torch.equal(weights(copy), weights(training))
+
+
+def test_a_device_that_is_not_there_is_refused_with_those_that_are():
+    with pytest.raises(RequestError, match=r"there is no device 'abacus' here; there is cpu"):
+        pick_device("abacus")
+    assert pick_device("cpu") == torch.device("cpu")
+    assert pick_device("auto").type in ("cpu", "cuda")
