@@ -8,7 +8,8 @@ from torch import Tensor, nn
 import dyadnet as dn
 from dyadnet import data
 from dyadnet.loss import as_loss
-from dyadnet.relax.propagate import AbstractState, propagate
+from dyadnet.network.state import AbstractState
+from dyadnet.relax.propagate import propagate
 
 
 @dataclass(frozen=True, eq=False)

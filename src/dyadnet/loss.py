@@ -121,7 +121,7 @@ class CrossEntropy(AbstractLoss):
         s, r = a, residual(a)
         for _ in range(100):
             shorter, r_shorter = _descend(residual, s, r, _newton_step(s.softmax(1), r, strength))
-            if shorter is s:  # rounding has the last word
+            if not (r_shorter.abs().max() < r.abs().max()):  # rounding has the last word
                 break
             s, r = shorter, r_shorter
         return s
@@ -133,10 +133,11 @@ def _descend(residual: Callable[[Tensor], Tensor], s: Tensor, r: Tensor, step: T
     It falls along the step, as the Hessian is positive.
     """
     share, size = torch.ones_like(s[:, :1]), r.abs().amax(1, keepdim=True)
+    rounding = 4 * torch.finfo(s.dtype).eps * s.abs().amax(1, keepdim=True).clamp(min=1)
     for _ in range(50):
         trial = s - share * step
         r_trial = residual(trial)
-        worse = r_trial.abs().amax(1, keepdim=True) >= size
+        worse = (r_trial.abs().amax(1, keepdim=True) >= size) & (size > rounding)
         if not worse.any():
             return trial, r_trial
         share = torch.where(worse, share / 2, share)
@@ -197,8 +198,8 @@ def one_hot(y: Tensor, output: Outputs) -> Outputs:
     Raises:
         ValueError: if the shapes do not fit, or (on the CPU, where looking is free) a class is out of range.
     """
-    y = _fitting(y, output)
-    return y if y.dtype.is_floating_point else torch.zeros_like(output).scatter_(1, y[:, None], 1)
+    fitting = _fitting(y, output)
+    return fitting if y.dtype.is_floating_point else torch.zeros_like(output).scatter_(1, fitting[:, None], 1)
 
 
 def _fitting(y: Tensor, output: Outputs) -> Tensor:

@@ -1,6 +1,7 @@
 """The networks of these tests, made afresh for every test after its seed is set, and their counterparts in NumPy."""
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from math import log2
 
 import numpy as np
@@ -33,7 +34,7 @@ def mlp(
 ) -> nn.Sequential:
     """Linear maps whose entries have a variance of `gain^2` over the fan-in, and biases that matter."""
     model = nn.Sequential()
-    for inputs, outputs in zip(widths, widths[1:], strict=False):
+    for inputs, outputs in pairwise(widths):
         linear = nn.Linear(inputs, outputs)
         nn.init.normal_(linear.weight, std=gain / inputs**0.5)
         nn.init.normal_(linear.bias, std=0.3)

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from dyadnet import BottomUp, DualPropagation, Lagrangian, Layered, Parallel, RandomOrder, Sweeps, cross_entropy
-from dyadnet.relax.propagate import AbstractState, Rest, at_rest, propagate
+from dyadnet.network.state import AbstractState, Activity
+from dyadnet.relax.propagate import propagate
 from dyadnet.relax.schedule import AbstractSchedule
 
 all_schedules = pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES)
@@ -158,7 +159,7 @@ def test_a_layer_that_was_never_visited_is_at_rest_and_learns_nothing():
 
     reached = propagate(net, x, lambda k, drive, *_: Told(drive, torch.ones_like(drive)), InOrder((3,)))
     assert reached.states is not None
-    assert all(isinstance(state, Rest) for state in reached.states[:2])
+    assert all(isinstance(state, Activity) for state in reached.states[:2])
     assert_close(reached.output, top.bias.detach().expand(2, 4))
     silent = [p for stage in net.stages[:2] for p in stage.parameters()]
     assert all(reached.grads[p].eq(0).all() for p in silent)
@@ -169,7 +170,7 @@ def test_a_layer_that_was_never_visited_is_at_rest_and_learns_nothing():
 def test_states_at_rest_are_silent_and_of_the_shapes_of_the_activities(make):
     case = make()
     x = case.x
-    for stage, state in zip(case.net.stages, at_rest(case.net, case.x), strict=True):
+    for stage, state in zip(case.net.stages, case.net.wire(case.x).silent().values(), strict=True):
         x = stage.activation.f(stage.map(x))
         assert state.mean().shape == x.shape
         assert state.mean().eq(0).all()

@@ -18,7 +18,7 @@ from dyadnet.energy.base import AbstractEnergy, Output
 from dyadnet.network.layered import Layered
 from dyadnet.network.linearise import Gradients
 from dyadnet.network.stage import Stage
-from dyadnet.network.state import AbstractState, States
+from dyadnet.network.state import AbstractMovable, AbstractState, States
 from dyadnet.network.wiring import ChainWiring
 from dyadnet.relax.relaxation import Relaxation, Solution, settle
 from dyadnet.relax.schedule import Sweeps
@@ -27,7 +27,7 @@ from dyadnet.relax.solver import Damped
 
 @final
 @dataclass(frozen=True, eq=False)
-class Displaced(AbstractState):
+class Displaced(AbstractMovable):
     """A layer next to what is predicted for it: its activity `s` and `error = s - prediction`."""
 
     s: Tensor

@@ -20,12 +20,16 @@ class AbstractState(abc.ABC):
     def error(self) -> Tensor | None:
         """Return the error that travels through their transpose, of the same shape; None stands for zero."""
 
+
+class AbstractMovable(AbstractState):
+    """A state that a relaxation can move part of the way."""
+
     @abc.abstractmethod
     def parts(self) -> tuple[Tensor, ...]:
         """Return the tensors that a relaxation moves, each `(batch, ...)`."""
 
     @abc.abstractmethod
-    def of_parts(self, parts: Sequence[Tensor]) -> "AbstractState":
+    def of_parts(self, parts: Sequence[Tensor]) -> "AbstractMovable":
         """Return a state with other parts."""
 
 
@@ -36,7 +40,7 @@ Neuron = Callable[[int, Tensor, Tensor | None, AbstractState | None], AbstractSt
 
 @final
 @dataclass(frozen=True, eq=False)
-class Activity(AbstractState):
+class Activity(AbstractMovable):
     """A layer of ordinary neurons, without any error."""
 
     s: Tensor
@@ -59,7 +63,7 @@ class Activity(AbstractState):
 
 @final
 @dataclass(frozen=True, eq=False)
-class Pair(AbstractState):
+class Pair(AbstractMovable):
     """A layer of dyads as two plain states: `mean = alpha s^+ + (1 - alpha) s^-`, `error = -(s^+ - s^-) / scale`.
 
     Attributes:
@@ -98,14 +102,14 @@ class Pair(AbstractState):
         return Pair(parts[0], parts[1], self.scale, self.alpha)
 
 
-def toward(old: AbstractState | None, new: AbstractState, factor: float) -> AbstractState:
+def toward(old: AbstractState | None, new: AbstractMovable, factor: float) -> AbstractMovable:
     """Return `(1 - factor) old + factor new`, part by part; `new` where there is nothing to start from."""
     if factor == 1 or not _comparable(old, new):
         return new
     return new.of_parts([torch.lerp(o, n, factor) for o, n in zip(old.parts(), new.parts(), strict=True)])
 
 
-def distance(old: AbstractState | None, new: AbstractState) -> Tensor:
+def distance(old: AbstractState | None, new: AbstractMovable) -> Tensor:
     """Return how far each sample's parts lie apart, relative to their size or to 1 if they are smaller, `(batch,)`.
 
     Where there is nothing to compare with, that is infinitely far.
@@ -117,6 +121,6 @@ def distance(old: AbstractState | None, new: AbstractState) -> Tensor:
     return torch.stack([a / s for a, s in zip(apart, size, strict=True)]).amax(0)
 
 
-def _comparable(old: AbstractState | None, new: AbstractState) -> TypeGuard[AbstractState]:
+def _comparable(old: AbstractState | None, new: AbstractMovable) -> TypeGuard[AbstractMovable]:
     """Whether there is an old state with the same parts."""
-    return old is not None and len(old.parts()) == len(new.parts())
+    return isinstance(old, AbstractMovable) and len(old.parts()) == len(new.parts())

@@ -9,7 +9,7 @@ from collections import deque
 import torch
 from torch import Tensor
 
-from dyadnet.network.state import AbstractState
+from dyadnet.network.state import AbstractMovable, AbstractState
 
 
 class Mixer:
@@ -21,24 +21,23 @@ class Mixer:
 
     def mix(self, before: dict[int, AbstractState], states: dict[int, AbstractState]) -> None:
         """Replace the states that a pass reached by their combination with those of earlier passes."""
-        layers = sorted(k for k in states if k > 0)
-        shapes = [[part.shape for part in states[k].parts()] for k in layers]
-        if [[part.shape for part in before[k].parts()] for k in layers if k in before] != shapes:
+        old, new = _movable(before), _movable(states)
+        if _shapes(old) != _shapes(new):
             return
-        reached = _flat(states, layers)
+        reached = _flat(new)
         self.reached.append(reached)
-        self.gaps.append(reached - _flat(before, layers))
+        self.gaps.append(reached - _flat(old))
         if len(self.gaps) < 2:
             return
         combined = self._combined()
         start = 0
-        for k in layers:
+        for k, state in new.items():
             parts = []
-            for part in states[k].parts():
+            for part in state.parts():
                 size = part[0].numel()
                 parts.append(combined[:, start : start + size].reshape(part.shape))
                 start += size
-            states[k] = states[k].of_parts(parts)
+            states[k] = state.of_parts(parts)
 
     def _combined(self) -> Tensor:
         """The best combination, `(batch, all parts)`."""
@@ -51,6 +50,15 @@ class Mixer:
         return (weights * torch.stack(list(self.reached), 1)).sum(1)
 
 
-def _flat(states: dict[int, AbstractState], layers: list[int]) -> Tensor:
+def _movable(states: dict[int, AbstractState]) -> dict[int, AbstractMovable]:
+    """The states of the layers, without the input's."""
+    return {k: state for k, state in sorted(states.items()) if k > 0 and isinstance(state, AbstractMovable)}
+
+
+def _shapes(states: dict[int, AbstractMovable]) -> dict[int, list[torch.Size]]:
+    return {k: [part.shape for part in state.parts()] for k, state in states.items()}
+
+
+def _flat(states: dict[int, AbstractMovable]) -> Tensor:
     """All parts of all layers in one row a sample."""
-    return torch.cat([part.flatten(1) for k in layers for part in states[k].parts()], 1)
+    return torch.cat([part.flatten(1) for state in states.values() for part in state.parts()], 1)

@@ -23,12 +23,12 @@ from dyadnet.network.base import AbstractNetwork
 from dyadnet.network.layered import Layered
 from dyadnet.network.linearise import Gradients, merge
 from dyadnet.network.state import Neuron, States
-from dyadnet.relax.schedule import AbstractSchedule, Group
+from dyadnet.relax.schedule import AbstractSchedule
 
 
 @dataclass(frozen=True)
 class Propagated:
-    """What message passing reached: the drive of the output layer, the local gradients, and the states (if kept)."""
+    """What message passing reached: the network's prediction, the local gradients, and the states (if kept)."""
 
     output: Tensor
     grads: Gradients
@@ -77,14 +77,16 @@ def propagate(
             the batch.
     """
     order = list(schedule.order(len(net.stages), generator))
-    _check(net, x, states, order)
+    again = _evaluates_again(order, warm=states is not None)
+    _check(net, x, states, again=again)
     wiring = net.wire(x, states)
     last = {k: i for i, group in enumerate(order) for k in group}
     arrived: dict[int, Tensor | None] = {}  # feedback from layers that will not change again
     output, grads = None, Gradients()
     for i, group in enumerate(order):
         messages = {k: (wiring.drive(k), arrived[k] if k in arrived else wiring.feedback(k)) for k in group}
-        output = messages[wiring.depth][0] if wiring.depth in messages else output
+        if output is None and wiring.depth in messages:
+            output = net.activations[-1].f(messages[wiring.depth][0])
         for k in group:  # messages are popped: a state holds on to what it needs of them
             wiring.states[k] = neuron(k, *messages.pop(k), wiring.states.get(k))
         for k in sorted((k for k in group if last[k] == i), reverse=True):
@@ -100,12 +102,13 @@ def propagate(
     silent = [p for stage in net.stages for p in stage.parameters() if p not in grads]
     grads |= {parameter: torch.zeros_like(parameter) for parameter in silent}
     reached = [wiring.state(k) for k in range(1, wiring.depth + 1)] if keep_states else None
-    return Propagated(wiring.drive(wiring.depth) if output is None else output, grads, reached)
+    # Means that have moved with the error are no prediction: it then takes a pass of its own.
+    return Propagated(net(x) if output is None or again else output, grads, reached)
 
 
-def _check(net: Layered, x: Tensor, states: States | None, order: Sequence[Group]) -> None:
+def _check(net: Layered, x: Tensor, states: States | None, *, again: bool) -> None:
     """Refuse what the messages could not mean."""
-    changing = net.changing() if _evaluates_again(order, warm=states is not None) else []
+    changing = net.changing() if again else []
     if changing:
         raise ValueError(
             f"{changing[0]} gives another map at every visit while training: use a schedule of one sweep, or put the "

@@ -12,7 +12,7 @@ from math import sqrt
 import torch
 from torch import Tensor
 
-from dyadnet.network.state import AbstractState, Neuron, distance, toward
+from dyadnet.network.state import AbstractMovable, AbstractState, Neuron, distance, toward
 from dyadnet.network.wiring import AbstractWiring
 from dyadnet.relax.anderson import Mixer
 from dyadnet.relax.schedule import AbstractSchedule, OddEven
@@ -110,6 +110,8 @@ def one_pass(
         for k, (drive, feedback) in messages.items():
             old = wiring.states.get(k)
             new = neuron(k, drive, feedback, old)
+            if not isinstance(new, AbstractMovable):
+                raise TypeError(f"{type(new).__name__} cannot be relaxed: let it derive from AbstractMovable")
             if residuals is not None:
                 residuals[k] = distance(old, new)
             wiring.states[k] = toward(old, new, factor)

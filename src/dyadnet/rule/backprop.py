@@ -44,5 +44,5 @@ class Backprop(AbstractRule):
         with torch.enable_grad():
             output = net(x)
             value = as_loss(loss)(output, y).mean()
-            grads = torch.autograd.grad(value, parameters, materialize_grads=True)
+            grads = torch.autograd.grad(value, parameters, materialize_grads=True) if parameters else ()
         return Estimate(value.detach(), output.detach(), dict(zip(parameters, grads, strict=True)))

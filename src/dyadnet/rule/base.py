@@ -77,7 +77,8 @@ class AbstractRule(abc.ABC):
     ) -> Estimate:
         """Estimate the gradient and add it to every `p.grad`, in the place of `loss.backward()`.
 
-        Takes the arguments of `estimate`. A second call adds; nothing is zeroed.
+        Takes the arguments of `estimate`. A second call adds; nothing is zeroed. A gradient that was None becomes the
+        tensor in the estimate's `grads`: what is done to it in place is done to both.
         """
         step = self.estimate(net, loss, x, y, states=states, generator=generator, keep_states=keep_states)
         for parameter, grad in step.grads.items():

@@ -30,7 +30,7 @@ from dyadnet.activation import Activation
 from dyadnet.loss import AbstractLoss, Loss, as_loss
 from dyadnet.network.base import AbstractNetwork
 from dyadnet.network.layered import Layered
-from dyadnet.network.state import AbstractState, Neuron, Pair, States
+from dyadnet.network.state import AbstractMovable, AbstractState, Neuron, Pair, States
 from dyadnet.relax.propagate import chain, propagate
 from dyadnet.relax.schedule import AbstractSchedule, Sweeps
 from dyadnet.relax.spectral import spectral_norms
@@ -50,7 +50,7 @@ class Split:
 
 @final
 @dataclass(frozen=True, eq=False)
-class Dyad(AbstractState):
+class Dyad(AbstractMovable):
     """A layer of two-state neurons.
 
     Attributes:
@@ -130,7 +130,8 @@ class DualPropagation(AbstractRule):
     Args:
         beta: nudging strength a sample, positive; measured against the pre-activations of the output layer.
         alpha: asymmetry in [0, 1].
-        variant: `transposed` (the default), `original` or `stabilised`, as at the head of this file.
+        variant: `transposed` (the default), `original` or `stabilised`, as at the head of this file; the latter damps
+            every update and needs a schedule of many passes.
         output: where the loss gradient that nudges the output is taken: at the drive `a_L` (`linear`), at each of the
             two states (`sprovr`, the saddle-point relaxation: the proximal step), or at their mean (`arovr`, the
             adversarial relaxation).
@@ -198,7 +199,7 @@ class DualPropagation(AbstractRule):
             generator=generator,
             keep_states=keep_states,
         )
-        output = net.activations[-1].f(reached.output)
+        output = reached.output
         passes = self.schedule.count(len(net.activations))
         return Estimate(loss(output, y).mean(), output, reached.grads, reached.states, passes)
 
@@ -239,6 +240,8 @@ class DualPropagation(AbstractRule):
                 raise ValueError(
                     f"the stabilised variant needs monotone activations, but {stage.name} has {stage.activation.name}"
                 )
+        if self.alpha == 0.5:
+            return {}
         if net.changing():
             raise ValueError(f"{net.changing()[0]} changes while training: the stabilised variant needs maps that stay")
         norms = spectral_norms(net, x, generator=generator)

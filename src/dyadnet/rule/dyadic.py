@@ -158,7 +158,7 @@ def _copies(states: States, gain: float) -> States:
     """Dyads sorted back into the two copies of the network that they came from."""
     sorted_back = []
     for k, state in enumerate(states, 1):
-        parts = state.parts() if len(state.parts()) == 2 else state.parts() * 2
+        parts = state.parts() if isinstance(state, Pair) else (state.mean(), state.mean())
         swap = gain < 0 and (len(states) - k) % 2 == 1
         sorted_back.append(Activity(torch.cat(_in_order(parts, swap=swap))))
     return sorted_back

@@ -21,7 +21,7 @@ from torch import Tensor
 from dyadnet.activation import Activation
 from dyadnet.loss import AbstractLoss, Loss, as_loss
 from dyadnet.network.base import AbstractNetwork
-from dyadnet.network.state import AbstractState, Neuron, States
+from dyadnet.network.state import AbstractMovable, AbstractState, Neuron, States
 from dyadnet.relax.propagate import chain, propagate
 from dyadnet.relax.schedule import AbstractSchedule, Sweeps
 from dyadnet.rule.base import AbstractRule, Estimate
@@ -29,7 +29,7 @@ from dyadnet.rule.base import AbstractRule, Estimate
 
 @final
 @dataclass(frozen=True, eq=False)
-class Held(AbstractState):
+class Held(AbstractMovable):
     """A layer as plain tensors: its activity `s_k` and its error `delta_k` (None for zero)."""
 
     s: Tensor
@@ -54,7 +54,7 @@ class Held(AbstractState):
 
 @final
 @dataclass(frozen=True, eq=False)
-class Multiplied(AbstractState):
+class Multiplied(AbstractMovable):
     """A layer with its drive `a_k` and its multiplier `lambda_k` (None before it knows of any error)."""
 
     drive: Tensor
@@ -125,7 +125,7 @@ class Lagrangian(AbstractRule):
         net, loss = chain(net), as_loss(loss)
         neuron = multiplied(net.activations, loss, x, y)
         reached = propagate(net, x, neuron, self.schedule, states=states, generator=generator, keep_states=keep_states)
-        output = net.activations[-1].f(reached.output)
+        output = reached.output
         return Estimate(
             loss(output, y).mean(), output, reached.grads, reached.states, passes=self.schedule.count(len(net.stages))
         )

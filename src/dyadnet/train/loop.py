@@ -13,7 +13,7 @@ from dyadnet import data, names
 from dyadnet.audit.alignment import alignment
 from dyadnet.loss import AbstractLoss
 from dyadnet.network.layered import Layered
-from dyadnet.relax.propagate import States
+from dyadnet.network.state import States
 from dyadnet.rule.base import AbstractRule, Estimate
 from dyadnet.train.models import build, initialise
 from dyadnet.train.settings import Settings
