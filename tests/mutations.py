@@ -32,7 +32,7 @@ class Mutation:
 
 DUAL, BASE = "rule/dual_propagation.py", "rule/base.py"
 LAGRANGIAN, PROPAGATE = "rule/lagrangian.py", "relax/propagate.py"
-LINEARISE, LAYERED = "network/linearise.py", "network/layered.py"
+LINEARISE, LAYERED, WIRING = "network/linearise.py", "network/layered.py", "network/wiring.py"
 LOSS, ACTIVATION, SCHEDULE = "loss.py", "activation.py", "relax/schedule.py"
 SPECTRAL, ALIGNMENT = "relax/spectral.py", "audit/alignment.py"
 
@@ -112,37 +112,35 @@ MUTATIONS = [
         "self.multiplier",
     ),
     # message passing
-    Mutation(
-        "gradients of a stage replace those before", PROPAGATE, "merge(self.grads, grads)", "self.grads.update(grads)"
-    ),
+    Mutation("gradients of a stage replace those before", PROPAGATE, "merge(grads, found)", "grads.update(found)"),
     Mutation(
         "drive from where the mean once was",
-        PROPAGATE,
-        "self.stage(k, renew=True).value",
-        "self.stage(k, renew=False).value",
+        WIRING,
+        "self.stage(k, renew=True)\n        return self.at[k][2]",
+        "self.stage(k, renew=False)\n        return self.at[k][2]",
     ),
     Mutation(
         "feedback renews the stage above",
-        PROPAGATE,
-        "self.stage(k + 1, renew=False).feedback(error)",
-        "self.stage(k + 1, renew=True).feedback(error)",
+        WIRING,
+        "at = self.stage(k, renew=False)\n        if not above.is_complex():",
+        "at = self.stage(k, renew=True)\n        if not above.is_complex():",
     ),
     Mutation(
         "a group updates one by one",
         PROPAGATE,
-        "neuron(k, *messages.pop(k), chain",
-        "neuron(k, chain.drive(k), chain.feedback(k), chain",
+        "neuron(k, *messages.pop(k), wiring",
+        "neuron(k, wiring.drive(k), arrived[k] if k in arrived else wiring.feedback(k), wiring",
     ),
     Mutation(
         "changing maps are not refused", PROPAGATE, "    if changing:\n        raise", "    if False:\n        raise"
     ),
     Mutation(
         "states stay in half precision",
-        PROPAGATE,
-        "value.float() if value.dtype in (torch.float16, torch.bfloat16) else value",
-        "value",
+        WIRING,
+        "at.value.float() if at.value.dtype in _HALF else at.value",
+        "at.value",
     ),
-    Mutation("first states are forgotten", PROPAGATE, "dict(enumerate(states or (), 1))", "{}"),
+    Mutation("first states are forgotten", LAYERED, "dict(enumerate(states or (), 1))", "{}"),
     # maps
     Mutation(
         "bias of a linear map does not learn",
@@ -213,16 +211,16 @@ MUTATIONS = [
         "isinstance(module, _RANDOM)",
     ),
     Mutation(
-        "bottom-up with a pass too few",
+        "bottom-up leaves out the output",
         SCHEDULE,
-        'upwards."""\n        for _ in range(self.count(depth)):',
-        'upwards."""\n        for _ in range(self.count(depth) - 1):',
+        "return _single(range(1, depth + 1))",
+        "return _single(range(1, depth))",
     ),
     Mutation(
         "parallel with a pass too few",
         SCHEDULE,
-        "_enough(self.passes, 2 * depth - 1)",
-        "_enough(self.passes, 2 * depth - 2)",
+        '"""2L - 1."""\n        return 2 * depth - 1',
+        '"""2L - 1."""\n        return 2 * depth - 2',
     ),
     Mutation(
         "random orders never reach the output",
@@ -238,9 +236,7 @@ MUTATIONS = [
         "(a + strength * one_hot(y, a)) / (1 + strength)",
         "(a + strength * one_hot(y, a)) / (1 - strength)",
     ),
-    Mutation(
-        "Hessian of cross-entropy with the wrong sign", LOSS, "- strength * p[:, :, None]", "+ strength * p[:, :, None]"
-    ),
+    Mutation("Hessian of cross-entropy with the wrong sign", LOSS, "- q[:, :, None]", "+ q[:, :, None]"),
     Mutation("curvature of cross-entropy", LOSS, "curvature = 0.5", "curvature = 0.25"),
     Mutation("sign of the targets in the gradient of cross-entropy", LOSS, "return p.sub_(y)", "return p.add_(y)"),
     Mutation("labels are not checked", LOSS, "not y.is_cuda and y.numel()", "False and y.numel()"),

@@ -71,7 +71,7 @@ def pooled(lam: float) -> tuple[Layered, Tensor]:
 
 def layered(lam: float, activation: Callable[[], nn.Module] = nn.Tanh) -> Layered:
     """With positive feedback, weights are small enough for the equilibrium to be the only one."""
-    return Layered.from_sequential(mlp(activation, gain=0.6 if lam <= 0.5 else 0.4), lam, relaxation=EXACT)
+    return Layered.from_sequential(mlp(activation, gain=0.6 if lam <= 0.5 else 0.3), lam, relaxation=EXACT)
 
 
 def strong_skew() -> Layered:
@@ -213,9 +213,14 @@ def by_reference(
     return as_gradients(net, reference.mean(samples))
 
 
-def one_vector(states: States) -> np.ndarray:
+def equilibria(net: AbstractNetwork, x: Tensor) -> Tensor:
+    """The free states of all units, by the reference, `(batch, units)`."""
+    return torch.tensor(np.stack([reference.equilibrium(as_reference(net), a) for a in x.numpy()]))
+
+
+def one_vector(states: States) -> Tensor:
     """The means of all layers, `(batch, units)`."""
-    return torch.cat([state.mean() for state in states], 1).numpy()
+    return torch.cat([state.mean() for state in states], 1)
 
 
 # --- comparisons ---

@@ -145,7 +145,7 @@ def clamped(net: Net, x: Vector, output: Vector) -> Vector:
 
 
 def told_by(net: Net, x: Vector, s: Vector, delta: Vector) -> Gradient:
-    """What errors `delta` in the drives mean for the parameters: `dl/dW = delta s^T` for `W = theta + c theta^T`."""
+    """What errors `delta` in the drives tell the parameters: `dl/dW = delta s^T`, `W = theta + c theta^T`."""
     dW = np.outer(delta, s)
     return Gradient((dW + net.c * dW.T) * net.exists, np.outer(delta, x), delta)
 

@@ -1,5 +1,7 @@
 """Equilibrium propagation by its definition, and the order with which the error of each variant falls."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -18,17 +20,19 @@ from dyadnet import (
 from dyadnet.network.base import AbstractNetwork
 from dyadnet.network.linearise import Gradients
 from dyadnet.relax.relaxation import Relaxation
+from dyadnet.relax.solver import Damped
 from dyadnet.relax.stopping import Count
 from hopfield import reference
 from hopfield.cases import (
+    EXACT_DENSE,
     LOSSES,
     NETWORKS,
     TIGHT,
     WITH_ENERGY,
-    as_reference,
     batch,
     by_reference,
     dense,
+    equilibria,
     error,
     grads,
     layered,
@@ -68,7 +72,7 @@ def test_states_and_prediction_are_the_free_ones():
     net, (x, y) = layered(1.0), batch()
     step = EquilibriumPropagation(0.3).estimate(net, squared_error, x, y)
     assert step.states is not None
-    free = torch.tensor([reference.equilibrium(as_reference(net), a) for a in x.numpy()])
+    free = equilibria(net, x)
     assert_close(torch.cat([state.mean() for state in step.states], 1), free, rtol=0, atol=1e-11)
     assert_close(step.output, free[:, -3:], rtol=0, atol=1e-11)
 
@@ -88,16 +92,31 @@ def test_errors_fall_with_beta(name: str, variant, expected: int, loss: str):
     assert rate == pytest.approx(expected, abs=0.06)
 
 
-@pytest.mark.parametrize("name", ["layered, lam 1", "layered, lam 3/4", "symmetric"])
-@pytest.mark.parametrize(("nudges", "beta"), [(2, 0.1), (4, 0.2), (6, 0.3)])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "layered, lam 1",
+        "layered, lam 3/4",
+        pytest.param(
+            "symmetric",
+            marks=pytest.mark.xfail(
+                strict=True, raises=NotImplementedError, reason="Anderson acceleration mixes real states only"
+            ),
+        ),
+        "symmetric, damped",
+    ],
+)
+@pytest.mark.parametrize(("nudges", "beta"), [(2, 0.1), (4, 0.1), (6, 0.2)])
 def test_holomorphic_errors_fall_with_the_power_of_the_number_of_nudges(name: str, nudges: int, beta: float):
-    net, (x, y) = network(name), batch()
+    net, (x, y) = network(name.removesuffix(", damped")), batch()
+    if "damped" in name:
+        net.relaxation = replace(EXACT_DENSE, solver=Damped(0.7))
     gradient = exact(net, x, y)
     rate = order(
         lambda b: error(grads(EquilibriumPropagation(b, "holomorphic", nudges), net, squared_error, x, y), gradient),
         beta,
     )
-    assert rate == pytest.approx(nudges, abs=0.15 * nudges)
+    assert rate == pytest.approx(nudges, abs=0.1 * nudges)
 
 
 def test_logistic_units_are_holomorphic_too():
@@ -110,10 +129,10 @@ def test_convolutions_with_pooling_take_complex_nudges():
     (net, x), y = pooled(1.0), torch.randn(2, 3)
     gradient = grads(RecurrentBackprop(), net, squared_error, x, y)
     errors = {
-        variant: error(grads(EquilibriumPropagation(0.3, variant, 6), net, squared_error, x, y), gradient)
+        variant: error(grads(EquilibriumPropagation(0.1, variant, 6), net, squared_error, x, y), gradient)
         for variant in ("centred", "holomorphic")
     }
-    assert errors["holomorphic"] < 1e-3 * errors["centred"]
+    assert errors["holomorphic"] < 1e-2 * errors["centred"]
 
 
 def test_two_complex_nudges_are_the_centred_form():
@@ -136,11 +155,11 @@ def test_feedforward_networks_have_a_quadratic_energy_whose_contrast_tends_to_ba
     for variant, expected in (("positive", 1), ("centred", 2)):
 
         def error_at(beta: float, variant=variant) -> float:
-            rule = EquilibriumPropagation(beta, variant, nudged_relaxation=None)
+            rule = EquilibriumPropagation(beta, variant)
             return error(grads(rule, net, squared_error, x, y), gradient)
 
-        assert error_at(0.02) < 0.05
-        assert order(error_at, 0.02) == pytest.approx(expected, abs=0.06)
+        assert error_at(0.01) < 0.05
+        assert order(error_at, 0.01) == pytest.approx(expected, abs=0.06)
 
 
 def test_infinitely_strong_nudges_clamp_the_output():
@@ -159,20 +178,18 @@ def test_infinitely_strong_nudges_clamp_the_output():
 
 
 def test_a_random_sign_is_positive_or_negative_as_the_generator_says():
-    net, (x, y) = layered(1.0), batch()
-    sides = {
-        sign: grads(EquilibriumPropagation(0.3, sign), net, squared_error, x, y) for sign in ("positive", "negative")
-    }
-    rule, drawn = EquilibriumPropagation(0.3, "random-sign"), []
-    for seed in range(8):
-        found = [
+    net, (x, y), rule = layered(1.0), batch(), EquilibriumPropagation(0.3, "random-sign")
+    sides = {True: "positive", False: "negative"}
+    seeds = {rule.phases(torch.Generator().manual_seed(seed))[0] == [0.3]: seed for seed in range(10)}
+    for positive, seed in seeds.items():
+        drawn = [
             rule.estimate(net, squared_error, x, y, generator=torch.Generator().manual_seed(seed)).grads
             for _ in range(2)
         ]
-        assert error(found[0], found[1]) == 0
-        drawn.append(min(sides, key=lambda sign: error(found[0], sides[sign])))
-        assert error(found[0], sides[drawn[-1]]) == 0
-    assert set(drawn) == {"positive", "negative"}
+        assert error(drawn[0], drawn[1]) == 0
+        assert error(drawn[0], grads(EquilibriumPropagation(0.3, sides[positive]), net, squared_error, x, y)) == 0
+    assert set(seeds) == {True, False}
+    assert error(grads(rule, net, squared_error, x, y), grads(rule, net, squared_error, x, y)) == 0
 
 
 def test_a_generator_goes_on_from_batch_to_batch():
@@ -192,8 +209,8 @@ def test_continual_updates_tend_to_the_positive_form_linearly_in_the_step(name: 
     def error_at(step: float) -> float:
         return error(grads(EquilibriumPropagation(0.3, "continual", step=step), net, squared_error, x, y), limit)
 
-    assert error_at(1e-3) < 0.01
-    assert order(error_at, 1e-3) == pytest.approx(1, abs=0.05)
+    assert error_at(1e-4) < 0.02
+    assert order(error_at, 1e-4) == pytest.approx(1, abs=0.05)
 
 
 def test_continual_updates_do_not_touch_the_network():

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.testing import assert_close
@@ -17,13 +17,12 @@ from dyadnet.relax.relaxation import NotSettled, NotSettledWarning, Relaxation, 
 from dyadnet.relax.schedule import AbstractSchedule
 from dyadnet.relax.solver import Anderson, Damped, OverRelaxed, Plain, Solver
 from dyadnet.relax.stopping import Count, Residual
-from hopfield import reference
 from hopfield.cases import (
     EXACT,
     NETWORKS,
-    as_reference,
     batch,
     dense,
+    equilibria,
     layered,
     linear,
     mlp,
@@ -56,9 +55,9 @@ SOLVERS: dict[str, Solver] = {
 @pytest.mark.parametrize("name", NETWORKS)
 def test_states_are_the_equilibrium_that_small_steps_reach(name: str):
     net, (x, _) = NETWORKS[name](), batch()
-    expected = torch.tensor([reference.equilibrium(as_reference(net), a) for a in x.numpy()])
+    expected = equilibria(net, x)
     solution = net.relax(x)
-    assert_close(torch.tensor(one_vector(solution.states)), expected, rtol=0, atol=1e-10)
+    assert_close(one_vector(solution.states), expected, rtol=0, atol=1e-10)
     assert_close(net(x), expected[:, -3:], rtol=0, atol=1e-10)
 
 
@@ -68,8 +67,8 @@ def test_states_are_the_equilibrium_that_small_steps_reach(name: str):
 def test_every_order_and_solver_reaches_the_same_equilibrium(name: str, schedule, solver):
     net, (x, _) = small(name), batch()
     how = Relaxation(schedule, solver, Residual(1e-12, 2000), strict=True)
-    expected = torch.tensor([reference.equilibrium(as_reference(net), a) for a in x.numpy()])
-    assert_close(torch.tensor(one_vector(net.relax(x, relaxation=how).states)), expected, rtol=0, atol=1e-10)
+    expected = equilibria(net, x)
+    assert_close(one_vector(net.relax(x, relaxation=how).states), expected, rtol=0, atol=1e-10)
 
 
 def small(name: str) -> AbstractNetwork:
@@ -88,19 +87,19 @@ def small(name: str) -> AbstractNetwork:
 @pytest.mark.parametrize("lam", [0.75, 1.0])
 def test_random_orders_end_at_the_equilibrium_too(lam: float):
     net, (x, _) = layered(lam), batch()
-    expected = torch.tensor([reference.equilibrium(as_reference(net), a) for a in x.numpy()])
+    expected = equilibria(net, x)
     for seed in range(10):
         solution = settle(
             net.wire(x), net.free, Relaxation(RandomOrder(), strict=True), generator=torch.Generator().manual_seed(seed)
         )
-        assert_close(torch.tensor(one_vector(solution.states)), expected, rtol=0, atol=1e-8)
+        assert_close(one_vector(solution.states), expected, rtol=0, atol=1e-8)
 
 
 @pytest.mark.parametrize("lam", [0.0, 0.25, 0.75])
 def test_where_a_relaxation_starts_does_not_matter_if_the_equilibrium_is_unique(lam: float):
     net, (x, _) = layered(lam), batch()
     starts = [None, [Activity(torch.randn(3, width)) for width in (7, 6, 3)], feedforward_states(net, x)]
-    ends = [torch.tensor(one_vector(net.relax(x, states=start).states)) for start in starts]
+    ends = [one_vector(net.relax(x, states=start).states) for start in starts]
     for end in ends[1:]:
         assert_close(end, ends[0], rtol=0, atol=1e-11)
 
@@ -143,9 +142,8 @@ def test_strong_skew_networks_settle_with_the_default_settings(norm: float, pass
 def test_undamped_they_never_do(norm: float, activation):
     net, x = skew_of_norm(norm, activation), torch.randn(8, 10)
     with pytest.warns(NotSettledWarning):
-        solution = net.relax(x, relaxation=Relaxation(solver=Plain(), stop=Residual(most=1500)))
-    assert not solution.converged.any()
-    assert float(solution.residual.min()) > 0.01
+        solution = net.relax(x, relaxation=Relaxation(solver=Plain()))
+    assert not (solution.residual < 0.01).any()  # rectified units run away, to what is not a number
 
 
 @pytest.mark.parametrize("scale", [1.0, 3.0, 6.0])
@@ -175,17 +173,18 @@ def test_accelerated_samples_do_not_know_of_one_another():
 
 def ratio(net: AbstractNetwork, x: Tensor, biases: list[nn.Parameter], size: float) -> Tensor:
     """`|s - s'| / |b - b'|` for two input drives that differ in every unit."""
-    before = torch.tensor(one_vector(net.relax(x).states))
+    before = one_vector(net.relax(x).states)
     moved = 0.0
     with torch.no_grad():
         for bias in biases:
             change = size * torch.randn_like(bias)
             bias += change
             moved += float(change.square().sum())
-    after = torch.tensor(one_vector(net.relax(x).states))
+    after = one_vector(net.relax(x).states)
     return (after - before).norm(dim=1) / moved**0.5
 
 
+@settings(max_examples=30)
 @given(
     seed=st.integers(0, 10**6),
     norm=st.floats(0.1, 8.0),
@@ -201,6 +200,7 @@ def test_states_of_layered_skew_networks_never_move_more_than_their_drive(seed, 
     assert float(ratio(net, torch.randn(4, widths[0]), biases, size).max()) <= 1 + 1e-9
 
 
+@settings(max_examples=30)
 @given(
     seed=st.integers(0, 10**6),
     scale=st.floats(0.1, 4.0),

@@ -150,9 +150,9 @@ def test_a_model_without_a_final_linear_map_is_refused(model, named):
         Layered.from_sequential(model)
 
 
-@pytest.mark.parametrize("lam", [0.0, 0.3, 1.0])
-def test_recurrent_networks_are_not_there_yet(lam):
-    with pytest.raises(NotImplementedError, match=f"lam={lam:g}"):
+@pytest.mark.parametrize("lam", [-0.1, 1.5, float("nan")])
+def test_a_feedback_parameter_outside_its_range_is_refused(lam):
+    with pytest.raises(ValueError, match=r"lam must lie in \[0, 1\]"):
         Layered.from_sequential(mlp(), lam=lam)
 
 
