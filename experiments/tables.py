@@ -8,6 +8,7 @@ A table stands between `<!-- table: NAME -->` and `<!-- /table -->`; `TABLES` sa
 
 import json
 import re
+import runpy
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -118,17 +119,29 @@ COLUMNS = (
     Column("Step time / backprop", lambda row: _number(row.step_ratio, ".2f")),
 )
 PASSES = Column("Passes", lambda row: _number(row.iterations, ".0f"))
+
+
+def benchmark_table(root: Path, *, name: str) -> str:
+    """Return the tables of a benchmark, as `benchmarks/tables.py` makes them of its result."""
+    path = root / "benchmarks" / "results" / f"{name}.json"
+    if not path.exists():
+        raise TableError(f"there is no stored result {path}: run python -m benchmarks.{name}")
+    return str(runpy.run_path(str(root / "benchmarks" / "tables.py"))["markdown"](path))
+
+
 TABLES: dict[str, Table] = {
     "mnist-512": partial(accuracy_table, name="mnist-512"),
     "fashion-512": partial(accuracy_table, name="fashion-512"),
     "mnist-1000x4": partial(accuracy_table, name="mnist-1000x4"),
     "schedules": partial(schedule_table, name="schedules"),
+    "benchmark-step": partial(benchmark_table, name="step"),
 }
 
 
 def pages(root: Path) -> list[Path]:
     """Return the documents that may hold tables."""
-    return [path for path in (root / "README.md", *sorted((root / "docs").rglob("*.md"))) if path.exists()]
+    named = (root / "README.md", root / "benchmarks" / "README.md", *sorted((root / "docs").rglob("*.md")))
+    return [path for path in named if path.exists()]
 
 
 def filled(path: Path, root: Path) -> tuple[str, list[str]]:
