@@ -7,7 +7,6 @@ from torch import Tensor, nn
 
 import dyadnet as dn
 from dyadnet import data
-from dyadnet.loss import as_loss
 from dyadnet.network.state import AbstractState
 from dyadnet.relax.propagate import propagate
 
@@ -30,7 +29,7 @@ class NoisyFeedback(dn.AbstractRule):
     beta: float = 0.1
 
     def estimate(self, net, loss, x, y, *, states=None, generator=None, keep_states=True) -> dn.Estimate:
-        loss, depth, strength = as_loss(loss), len(net.stages), self.beta * len(x)
+        depth, strength = len(net.stages), self.beta * len(x)
         generator = generator or torch.Generator().manual_seed(0)
 
         def neuron(k, drive, feedback, before):

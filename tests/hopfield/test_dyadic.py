@@ -253,9 +253,7 @@ def test_the_prediction_is_the_mean_of_the_dyads():
     "name",
     [
         "layered, lam 0",
-        pytest.param(
-            "skew", marks=pytest.mark.xfail(strict=True, reason="Dense returns gradients of frozen parameters")
-        ),
+        "skew",
     ],
 )
 def test_frozen_parameters_get_no_gradient(name: str):
@@ -312,7 +310,6 @@ def test_unsettled_dyads_are_reported():
     assert not step.solution.converged.any()
 
 
-@pytest.mark.xfail(strict=True, reason="nothing that relaxes looks at net.changing()")
 def test_maps_that_change_at_every_visit_are_refused():
     model = nn.Sequential(nn.Linear(5, 7), nn.Tanh(), nn.Dropout(0.5), nn.Linear(7, 3))
     net, (x, y) = Layered.from_sequential(model, 0.0), batch()
@@ -327,7 +324,6 @@ def test_maps_that_no_longer_change_are_not():
     assert error(grads(Dyadic(), net, squared_error, x, y), grads(Dyadic(), plain, squared_error, x, y)) < 1e-12
 
 
-@pytest.mark.xfail(strict=True, reason="nudged() asks every linear readout for a proximal step")
 def test_a_loss_of_ones_own_is_nudged_along_its_gradient():
     net, (x, y) = layered(0.25), batch()
     own = grads(Dyadic(0.4), net, lambda output, y: (output - y).square().sum(1) / 2, x, y)

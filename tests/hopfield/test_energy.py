@@ -280,7 +280,7 @@ def test_so_may_maxima_over_units_whose_feedback_is_negative():
     start = [Activity(torch.tensor([[[[0.5, 0.6]]]])), Activity(torch.tensor([[1.0]]))]
     values = [float(HopfieldEnergy(net).value(x, start))]
     for _ in range(6):
-        start = net.relax(x, states=start, relaxation=Relaxation(Sweeps(), Plain(), Count(1))).states
+        start = net.relax(x, states=start, relaxation=Relaxation(BottomUp(), Plain(), Count(1))).states
         values.append(float(HopfieldEnergy(net).value(x, start)))
     assert max(later - earlier for earlier, later in pairwise(values)) > 0.1
 

@@ -122,7 +122,7 @@ def test_holomorphic_errors_fall_with_the_power_of_the_number_of_nudges(name: st
 def test_logistic_units_are_holomorphic_too():
     net, (x, y) = layered(1.0, UnitSigmoid), batch()
     gradient = grads(RecurrentBackprop(), net, squared_error, x, y)
-    assert error(grads(EquilibriumPropagation(0.2, "holomorphic", 8), net, squared_error, x, y), gradient) < 1e-4
+    assert error(grads(EquilibriumPropagation(0.1, "holomorphic", 8), net, squared_error, x, y), gradient) < 1e-4
 
 
 def test_convolutions_with_pooling_take_complex_nudges():
@@ -226,7 +226,6 @@ def test_continual_updates_stop_after_the_passes_asked_for():
     assert rule.estimate(net, squared_error, x, y).passes == 7 + 7
 
 
-@pytest.mark.xfail(strict=True, raises=KeyError, reason="continual_gradients expects a gradient of every parameter")
 def test_continual_updates_leave_frozen_parameters_alone():
     net, (x, y) = layered(1.0), batch()
     frozen = next(net.parameters()).requires_grad_(False)
@@ -317,7 +316,7 @@ def test_nudges_towards_the_target_have_no_bound():
         ({"beta": float("nan")}, "beta must be a positive number"),
         ({"nudges": 3}, "number of nudges must be even"),
         ({"nudges": 0}, "number of nudges must be even"),
-        pytest.param({"step": -1.0}, "step", marks=pytest.mark.xfail(strict=True, reason="step is not checked")),
+        ({"step": -1.0}, "step must be a positive number"),
     ],
 )
 def test_settings_out_of_range_are_refused(settings, said: str):

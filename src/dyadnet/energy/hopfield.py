@@ -53,6 +53,7 @@ class HopfieldEnergy(AbstractEnergy):
         self, x: Tensor, output: Output | None, states: States | None, relaxation: Relaxation | None, copies: int = 1
     ) -> Solution:
         """Return the states of least energy, by exact minimisation of one layer after another."""
+        self.net.check_steady()
         wiring = self.net.wire(x, states, copies)
         activations, last = self.net.activations, wiring.depth
 

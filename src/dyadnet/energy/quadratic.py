@@ -84,6 +84,7 @@ class QuadraticEnergy(AbstractEnergy):
         self, x: Tensor, output: Output | None, states: States | None, relaxation: Relaxation | None, copies: int = 1
     ) -> Solution:
         """Return the states of least energy."""
+        self.net.check_steady()
         wiring = self._wire(x, states, copies)
 
         def neuron(k: int, drive: Tensor, feedback: Tensor | None, before: AbstractState | None) -> AbstractState:

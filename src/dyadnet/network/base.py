@@ -46,8 +46,20 @@ class AbstractNetwork(nn.Module, abc.ABC):
         """Say why the network has no Hopfield energy, or return None where it has one."""
 
     @final
+    def check_steady(self) -> None:
+        """Refuse to relax maps that change at every visit.
+
+        Raises:
+            ValueError: naming the module.
+        """
+        changing = self.changing()
+        if changing:
+            raise ValueError(f"{changing[0]} gives another map at every visit while training: use eval mode to relax")
+
+    @final
     def relax(self, x: Tensor, *, states: States | None = None, relaxation: Relaxation | None = None) -> Solution:
         """Return the equilibrium for inputs `x` without any teaching, from the given states or from silence."""
+        self.check_steady()
         return settle(self.wire(x, states), self.free, relaxation or self.relaxation)
 
     @final

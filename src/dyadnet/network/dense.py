@@ -178,18 +178,20 @@ class DenseWiring(AbstractWiring):
         """Return the gradients of `<theta mean + theta_0 x + b, delta>`."""
         delta = torch.cat([deltas[1], deltas[2]], 1)
         inputs = delta.unflatten(0, (self.copies, -1)).sum(0).real
-        return {
+        grads = {
             self.net.theta: (delta.T @ self.means()).real * self.net.mask,
             self.net.theta_0: inputs.T @ self.states[0].mean(),
             self.net.bias: inputs.sum(0),
         }
+        return {parameter: grad for parameter, grad in grads.items() if parameter.requires_grad}
 
     def gradients(self) -> Gradients:
         """Return the gradients that the errors tell."""
         errors, rows = self.errors(), self.rows
         assert errors is not None
         grads = self.learn({k: errors[:, rows[k]] for k in rows})
-        grads[self.net.theta] += self.net.gain * (self.means().T @ errors) * self.net.mask
+        if self.net.theta in grads:
+            grads[self.net.theta] += self.net.gain * (self.means().T @ errors) * self.net.mask
         return grads
 
     def best_factor(self, iterations: int, margin: float) -> float:

@@ -43,6 +43,10 @@ class OverRelaxed:
     iterations: int = 8
     margin: float = 1.05
 
+    def __post_init__(self) -> None:
+        if self.iterations < 1 or not self.margin >= 1:
+            raise ValueError(f"power iteration needs positive iterations and a margin from 1, not {self}")
+
 
 @final
 @dataclass(frozen=True)
@@ -57,6 +61,12 @@ class Anderson:
 
     memory: int = 8
     factor: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.memory < 1:
+            raise ValueError(f"the memory must hold at least one iterate, not {self.memory}")
+        if self.factor is not None and not 0 < self.factor < 2:
+            raise ValueError(f"the factor must lie in (0, 2), not {self.factor}")
 
 
 Solver = Plain | Damped | OverRelaxed | Anderson

@@ -43,7 +43,7 @@ def continual_gradients(
         relaxation: of the nudged phase; its stopping rule bounds the number of steps.
     """
     moving = copy.deepcopy(net)
-    energy, pairs = HopfieldEnergy(moving), list(zip(net.parameters(), moving.parameters(), strict=True))
+    energy, pairs = HopfieldEnergy(moving), _trainable(net, moving)
     output = both(moving, loss, y, torch.tensor([beta], dtype=x.dtype, device=x.device))
     once = replace(relaxation, stop=Count(1), strict=False)
     tolerance, states, solution = relaxation.stop.tolerance_for(x.dtype), free.states, free
@@ -62,3 +62,8 @@ def continual_gradients(
         if tolerance is not None and float(solution.residual.max()) <= tolerance:
             break
     return totals, solution
+
+
+def _trainable(net: AbstractNetwork, twin: AbstractNetwork) -> list[tuple[Tensor, Tensor]]:
+    """Pair the trainable parameters of a network with those of its copy."""
+    return [pair for pair in zip(net.parameters(), twin.parameters(), strict=True) if pair[0].requires_grad]

@@ -72,6 +72,7 @@ class Dyadic(AbstractRule):
         keep_states: bool = True,
     ) -> Estimate:
         """Relax dyads; the states are `Pair`s, and the output is their mean."""
+        net.check_steady()
         loss, relaxation = as_loss(loss), self.relaxation or net.relaxation
         exact = decouples(net)
         if self.form == "two-phase" and not exact:

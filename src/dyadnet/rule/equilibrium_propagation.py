@@ -68,6 +68,8 @@ class EquilibriumPropagation(AbstractRule):
             raise ValueError(f"beta must be a positive number, not {self.beta}")
         if self.variant not in get_args(Variant):
             raise ValueError(f"there is no variant {self.variant!r}")
+        if not (isfinite(self.step) and self.step > 0):
+            raise ValueError(f"the step must be a positive number, not {self.step}")
         if self.nudges < 2 or self.nudges % 2:
             raise ValueError(f"the number of nudges must be even, not {self.nudges}")
 

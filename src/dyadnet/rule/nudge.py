@@ -5,7 +5,7 @@ from torch import Tensor
 
 from dyadnet.activation import half_square
 from dyadnet.energy.base import Output
-from dyadnet.loss import AbstractLoss, Strength
+from dyadnet.loss import AbstractLoss, CustomLoss, Strength
 from dyadnet.network.base import AbstractNetwork
 
 
@@ -19,7 +19,7 @@ def nudged(
     stationary all the same.
     """
     readout = net.activations[-1]
-    if readout.potential is half_square:
+    if readout.potential is half_square and not isinstance(loss, CustomLoss):
         return readout.f(loss.proximal(drive, y, strength))
     at = readout.f(drive) if before is None else before
     return readout.f(drive - strength * loss.gradient(at, y))

@@ -44,6 +44,7 @@ class RecurrentBackprop(AbstractRule):
         keep_states: bool = True,
     ) -> Estimate:
         """Relax states and multipliers together."""
+        net.check_steady()
         loss, wiring = as_loss(loss), net.wire(x, states)
         neuron = multiplied(net.activations, loss, x, y)
         solution = settle(wiring, neuron, self.relaxation or net.relaxation, generator=generator)
