@@ -205,8 +205,8 @@ def main(settings: Settings, console: Console) -> None:
 
 def table(rows: Sequence[Row]) -> Table:
     """Lay the rows out, a block a section: medians, the quartiles of the speedup, and the bound on it."""
-    shown = Table(title="Equilibrium propagation, one batch")
-    for head in ("Network", "Iterations", "ours, ms", "textbook, ms", "Speedup", "Bound"):
+    shown = Table(title="Equilibrium propagation: ms a batch")
+    for head in ("Network", "Passes", "Ours", "Textbook", "Speedup", "Bound"):
         shown.add_column(head, justify="left" if head == "Network" else "right", no_wrap=True)
     for _, block in groupby(rows, key=lambda row: row["section"]):
         for row in block:

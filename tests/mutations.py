@@ -132,7 +132,7 @@ MUTATIONS = [
         "neuron(k, wiring.drive(k), arrived[k] if k in arrived else wiring.feedback(k), wiring",
     ),
     Mutation(
-        "changing maps are not refused", PROPAGATE, "    if changing:\n        raise", "    if False:\n        raise"
+        "changing maps are not refused", PROPAGATE, "if again:\n        net.check", "if False:\n        net.check"
     ),
     Mutation(
         "states stay in half precision",
@@ -196,7 +196,7 @@ MUTATIONS = [
         "zip(model._modules, model, strict=True)",
         "model.named_children()",
     ),
-    Mutation("maps that change are let through when damped", DUAL, "if net.changing():", "if False:"),
+    Mutation("maps that change are let through when damped", DUAL, "        net.check_steady()\n", ""),
     Mutation("Newton's steps are never halved", LOSS, "share / 2, share", "share, share"),
     Mutation(
         "forward forgets the activation",

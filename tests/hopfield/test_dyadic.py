@@ -76,7 +76,7 @@ def test_states_and_gradients_are_those_of_units_that_update_one_at_a_time(name:
 
 def test_readouts_with_an_activation_are_nudged_through_it():
     net, (x, y) = dense("free"), batch()
-    net._activations = net._activations[:1] * 2  # tanh outputs
+    net.activations = net.activations[:1] * 2  # tanh outputs
     slow = by_reference(reference.dyadic, net, x, y, 0.4)
     assert error(grads(Dyadic(0.4), net, squared_error, x, y), slow) < 1e-9
 

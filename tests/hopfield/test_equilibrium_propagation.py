@@ -47,7 +47,7 @@ SETTLED = Relaxation(stop=TIGHT)
 def network(name: str) -> AbstractNetwork:
     if name == "tanh readout":
         net = dense("symmetric", scale=0.7)
-        net._activations = net._activations[:1] * 2
+        net.activations = net.activations[:1] * 2
         return net
     return NETWORKS[name]()
 

@@ -8,6 +8,7 @@ Contrastive rules compare the minima under two or more conditions on the output 
 import abc
 from collections.abc import Callable, Sequence
 
+import torch
 from torch import Tensor
 
 from dyadnet.network.linearise import Gradients
@@ -16,6 +17,12 @@ from dyadnet.relax.relaxation import Relaxation, Solution
 
 Output = Callable[[Tensor, Tensor | None], Tensor]
 """The boundary condition: what the output layer makes of its drive and of its state before."""
+
+
+def weighted(s: Tensor, weights: Sequence[complex]) -> Tensor:
+    """Return copies of a batch, one after another, each times its weight."""
+    each = torch.tensor(weights, dtype=s.dtype, device=s.device).repeat_interleave(len(s) // len(weights))
+    return s * each.view(-1, *[1] * (s.dim() - 1))
 
 
 class AbstractEnergy(abc.ABC):

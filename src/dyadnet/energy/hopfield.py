@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dyadnet.energy.base import AbstractEnergy, Output
+from dyadnet.energy.base import AbstractEnergy, Output, weighted
 from dyadnet.network.base import AbstractNetwork
 from dyadnet.network.linearise import Gradients
 from dyadnet.network.state import AbstractState, Activity, States
@@ -55,20 +55,18 @@ class HopfieldEnergy(AbstractEnergy):
         """Return the states of least energy, by exact minimisation of one layer after another."""
         self.net.check_steady()
         wiring = self.net.wire(x, states, copies)
-        activations, last = self.net.activations, wiring.depth
+        last = wiring.depth
 
         def neuron(k: int, drive: Tensor, feedback: Tensor | None, before: AbstractState | None) -> AbstractState:
             if k == last and output is not None:
                 return Activity(output(drive, None if before is None else before.mean()))
-            return Activity(activations[k - 1].f(drive))
+            return self.net.free(k, drive, feedback, before)
 
         return settle(wiring, neuron, relaxation or self.net.relaxation)
 
     def gradients(self, x: Tensor, states: States, weights: Sequence[complex]) -> Gradients:
         """Return the real part of `sum_i weights_i sum_batch dE/dtheta(s^i)`."""
         wiring = self.net.wire(x, states, len(weights))
-        s = [state.mean() for state in states]
-        each = torch.tensor(weights, dtype=s[0].dtype, device=s[0].device).repeat_interleave(len(x))
-        deltas = {k: s_k * (-wiring.discount(k) * each).view(-1, *[1] * (s_k.dim() - 1)) for k, s_k in enumerate(s, 1)}
+        deltas = {k: -wiring.discount(k) * weighted(state.mean(), weights) for k, state in enumerate(states, 1)}
         with torch.no_grad():
             return wiring.learn(deltas)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from dyadnet.activation import IDENTITY
-from dyadnet.energy.base import AbstractEnergy, Output
+from dyadnet.energy.base import AbstractEnergy, Output, weighted
 from dyadnet.network.layered import Layered
 from dyadnet.network.linearise import Gradients
 from dyadnet.network.stage import Stage
@@ -97,10 +97,9 @@ class QuadraticEnergy(AbstractEnergy):
     def gradients(self, x: Tensor, states: States, weights: Sequence[complex]) -> Gradients:
         """Return `sum_i weights_i sum_batch dE/dtheta(s^i)`."""
         wiring = self._wire(x, states, len(weights))
-        each = torch.tensor(weights, dtype=x.dtype, device=x.device).repeat_interleave(len(x))
         with torch.no_grad():
             gaps = {k: state.mean() - wiring.sent(k) for k, state in enumerate(states, 1)}
-            return wiring.learn({k: -gap * each.view(-1, *[1] * (gap.dim() - 1)) for k, gap in gaps.items()})
+            return wiring.learn({k: -weighted(gap, weights) for k, gap in gaps.items()})
 
     def _wire(self, x: Tensor, states: States | None, copies: int = 1) -> ChainWiring:
         """Wire stages whose maps include their activations."""

@@ -15,17 +15,14 @@ class AbstractNetwork(nn.Module, abc.ABC):
     """A network of layers whose activity is an equilibrium `s = f(W s + b)` with `W = theta + c theta^T`.
 
     Attributes:
+        activations: the activation of every layer, the output last.
         gain: the feedback gain `c = 2 lam - 1`: -1 skew-symmetric, 0 feedforward (or free), 1 symmetric.
         relaxation: how its states reach equilibrium.
     """
 
+    activations: tuple[Activation, ...]
     gain: float
     relaxation: Relaxation
-
-    @property
-    @abc.abstractmethod
-    def activations(self) -> tuple[Activation, ...]:
-        """The activation of every layer, the output last."""
 
     @abc.abstractmethod
     def wire(self, x: Tensor, states: States | None = None, copies: int = 1) -> AbstractWiring:
@@ -47,14 +44,17 @@ class AbstractNetwork(nn.Module, abc.ABC):
 
     @final
     def check_steady(self) -> None:
-        """Refuse to relax maps that change at every visit.
+        """Refuse to visit maps more than once that change at every visit.
 
         Raises:
             ValueError: naming the module.
         """
         changing = self.changing()
         if changing:
-            raise ValueError(f"{changing[0]} gives another map at every visit while training: use eval mode to relax")
+            raise ValueError(
+                f"{changing[0]} gives another map at every visit while training: use a schedule of one sweep, or put "
+                "the network into eval mode"
+            )
 
     @final
     def relax(self, x: Tensor, *, states: States | None = None, relaxation: Relaxation | None = None) -> Solution:

@@ -69,9 +69,7 @@ class Dense(AbstractNetwork):
         self.outputs, self.structure = outputs, structure
         self.relaxation = relaxation or Relaxation(schedule=Parallel(), solver=Anderson())
         self.gain = _gain(structure, lam)
-        self._activations = tuple(
-            _known(module) for module in (activation or nn.Hardtanh(0, 1), readout or nn.Identity())
-        )
+        self.activations = (_known(activation or nn.Hardtanh(0, 1)), _known(readout or nn.Identity()))
         self.theta = nn.Parameter(torch.empty(units, units))
         self.theta_0 = nn.Parameter(torch.empty(units, inputs))
         self.bias = nn.Parameter(torch.zeros(units))
@@ -83,15 +81,14 @@ class Dense(AbstractNetwork):
             self.theta.mul_(self.mask)
             self.theta.mul_(scale / max(float(torch.linalg.matrix_norm(self.connectivity(), 2)), 1e-12))
 
-    @property
-    def activations(self) -> tuple[Activation, ...]:
-        """The activation of the hidden units and of the outputs."""
-        return self._activations
-
     def connectivity(self) -> Tensor:
         """Return `W`, `(units, units)`; the entry in row i and column j is the connection from j to i."""
-        theta = self.theta * self.mask
+        theta = self.masked()
         return theta + self.gain * theta.T if self.gain else theta
+
+    def masked(self) -> Tensor:
+        """Return `theta` with nothing where the mask has no entry."""
+        return self.theta * self.mask
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the outputs at equilibrium, `(batch, outputs)`."""
@@ -119,7 +116,8 @@ class DenseWiring(AbstractWiring):
     depth = 2
 
     def __init__(self, net: Dense, x: Tensor, states: dict[int, AbstractState], copies: int) -> None:
-        self.net, self.copies, self.weights = net, copies, net.connectivity().detach()
+        self.net, self.copies = net, copies
+        self.theta, self.weights = net.masked().detach(), net.connectivity().detach()
         hidden = len(net.bias) - net.outputs
         self.rows = {1: slice(0, hidden), 2: slice(hidden, None)}
         drive = nn.functional.linear(x, net.theta_0, net.bias).detach()
@@ -157,9 +155,9 @@ class DenseWiring(AbstractWiring):
         """Return `((up theta + down theta^T) v)_k`."""
         if not vectors:
             return None
-        theta, rows = (self.net.theta * self.net.mask).detach(), self.rows[k]
+        rows = self.rows[k]
         parts = [vectors[j] if j in vectors else torch.zeros_like(self.states[j].mean()) for j in (1, 2)]
-        return torch.cat(parts, 1) @ (up * theta[rows].T + down * theta[:, rows])
+        return torch.cat(parts, 1) @ (up * self.theta[rows].T + down * self.theta[:, rows])
 
     def probe(self) -> "DenseWiring":
         """Return the wiring of the first sample, silent."""
@@ -168,7 +166,7 @@ class DenseWiring(AbstractWiring):
     def sent(self, k: int) -> Tensor:
         """Return `(theta mean + theta_0 x + b)_k`."""
         rows = self.rows[k]
-        return self.input[:, rows] + _times(self.means(), (self.net.theta * self.net.mask).detach()[rows].T)
+        return self.input[:, rows] + _times(self.means(), self.theta[rows].T)
 
     def discount(self, k: int) -> float:
         """Return 1."""

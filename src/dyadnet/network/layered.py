@@ -46,7 +46,7 @@ class Layered(AbstractNetwork):
             raise ValueError(f"lam must lie in [0, 1], not {lam}")
         for name, module in modules.items():
             self.add_module(name, module)
-        self.stages = stages
+        self.stages, self.activations = stages, tuple(stage.activation for stage in stages)
         self.lam, self.gain = lam, 2 * lam - 1
         self.relaxation = relaxation or Relaxation()
 
@@ -81,11 +81,6 @@ class Layered(AbstractNetwork):
         for stage in self.stages:
             x = stage.activation.f(stage.map(x))
         return x
-
-    @property
-    def activations(self) -> tuple[Activation, ...]:
-        """The activation of every stage."""
-        return tuple(stage.activation for stage in self.stages)
 
     def wire(self, x: Tensor, states: States | None = None, copies: int = 1) -> ChainWiring:
         """Return the wiring for one batch."""

@@ -108,12 +108,8 @@ def propagate(
 
 def _check(net: Layered, x: Tensor, states: States | None, *, again: bool) -> None:
     """Refuse what the messages could not mean."""
-    changing = net.changing() if again else []
-    if changing:
-        raise ValueError(
-            f"{changing[0]} gives another map at every visit while training: use a schedule of one sweep, or put the "
-            "network into eval mode"
-        )
+    if again:
+        net.check_steady()
     if states is not None and len(states) != len(net.stages):
         raise ValueError(f"{len(states)} states were given for a network of {len(net.stages)} stages")
     if states is not None and states[-1].mean().shape[0] != x.shape[0]:

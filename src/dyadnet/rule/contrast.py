@@ -1,7 +1,7 @@
 """What contrastive rules share: a free phase, phases under other conditions, and a weighted sum of `dE/dtheta`."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -13,14 +13,24 @@ from dyadnet.network.state import Activity, States
 from dyadnet.relax.relaxation import Relaxation, Solution
 from dyadnet.rule.base import Estimate
 
+Side = Literal["positive", "negative", "centred"]
+Phases = tuple[list[complex], list[complex], float]
+"""The nudges of the phases beside the free one, their weights, and the weight of the free phase."""
 
-@dataclass(frozen=True, eq=False)
-class Contrast:
-    """The gradients that a contrast told, and how settled its phases were (the other phases; the free one apart)."""
 
-    grads: Gradients
-    free: Solution
-    others: Solution
+def real_phases(beta: float, side: Side) -> Phases:
+    """Return the phases of a difference quotient in the nudge.
+
+    >>> real_phases(0.5, "centred")
+    ([0.5, -0.5], [1.0, -1.0], 0.0)
+    """
+    match side:
+        case "positive":
+            return [beta], [1 / beta], -1 / beta
+        case "negative":
+            return [-beta], [-1 / beta], 1 / beta
+        case "centred":
+            return [beta, -beta], [0.5 / beta, -0.5 / beta], 0.0
 
 
 def contrast(
@@ -32,8 +42,8 @@ def contrast(
     *,
     free_weight: float = 0.0,
     relaxation: Relaxation | None = None,
-) -> Contrast:
-    """Relax the other phases from the free states, all in one batch, and contrast the energies.
+) -> tuple[Gradients, Solution]:
+    """Relax the other phases from the free states, all in one batch; return the contrast of energies, and their end.
 
     Args:
         energy: of the network.
@@ -51,7 +61,7 @@ def contrast(
     if free_weight:
         states = [Activity(torch.cat([a.mean(), b.mean()])) for a, b in zip(states, free.states, strict=True)]
         scaled.append(free_weight / len(x))
-    return Contrast(energy.gradients(x, states, scaled), free, others)
+    return energy.gradients(x, states, scaled), others
 
 
 def repeated(states: States, copies: int, *, complex_: bool = False) -> States:
@@ -64,7 +74,7 @@ def repeated(states: States, copies: int, *, complex_: bool = False) -> States:
 
 def summary(free: Solution, others: Solution, batch: int) -> Solution:
     """Return both phases as one: the passes add up, and a sample has settled if it has in every phase."""
-    residual = torch.maximum(free.residual, others.residual.real.unflatten(0, (-1, batch)).amax(0))
+    residual = torch.maximum(free.residual, others.residual.unflatten(0, (-1, batch)).amax(0))
     converged = free.converged & others.converged.unflatten(0, (-1, batch)).all(0)
     return Solution(free.states, residual, free.iterations + others.iterations, converged, [*free.trace, *others.trace])
 

@@ -12,7 +12,7 @@ network with weak feedback, `lam = (1 + gamma) / 2`, the energy carries the laye
 
 from dataclasses import dataclass
 from math import isfinite
-from typing import Literal, final
+from typing import final, get_args
 
 import torch
 from torch import Tensor
@@ -23,7 +23,7 @@ from dyadnet.network.base import AbstractNetwork
 from dyadnet.network.state import States
 from dyadnet.relax.relaxation import Relaxation
 from dyadnet.rule.base import AbstractRule, Estimate
-from dyadnet.rule.contrast import contrast, two_phase_estimate
+from dyadnet.rule.contrast import Side, contrast, real_phases, two_phase_estimate
 from dyadnet.rule.nudge import clamped
 
 
@@ -56,8 +56,8 @@ class ContrastiveHebbian(AbstractRule):
         energy = HopfieldEnergy(net)
         free = energy.minimise(x, None, states, self.relaxation)
         output = clamped(one_hot(y, free.states[-1].mean()))
-        found = contrast(energy, x, free, output, [1.0], free_weight=-1.0, relaxation=self.relaxation)
-        return two_phase_estimate(loss, y, free, found.others, found.grads, keep_states=keep_states)
+        grads, others = contrast(energy, x, free, output, [1.0], free_weight=-1.0, relaxation=self.relaxation)
+        return two_phase_estimate(loss, y, free, others, grads, keep_states=keep_states)
 
 
 @final
@@ -72,13 +72,13 @@ class CoupledLearning(AbstractRule):
     """
 
     beta: float = 0.25
-    variant: Literal["positive", "negative", "centred"] = "centred"
+    variant: Side = "centred"
     relaxation: Relaxation | None = None
 
     def __post_init__(self) -> None:
         if not (isfinite(self.beta) and 0 < self.beta <= 1):
             raise ValueError(f"beta must lie in (0, 1], not {self.beta}")
-        if self.variant not in ("positive", "negative", "centred"):
+        if self.variant not in get_args(Side):
             raise ValueError(f"there is no variant {self.variant!r}")
 
     def estimate(
@@ -93,15 +93,11 @@ class CoupledLearning(AbstractRule):
         keep_states: bool = True,
     ) -> Estimate:
         """Relax freely, then with the output held near its free value; the states are the free ones."""
-        energy, beta = HopfieldEnergy(net), self.beta
+        energy = HopfieldEnergy(net)
         free = energy.minimise(x, None, states, self.relaxation)
-        nudges, weights, free_weight = {
-            "positive": ([beta], [1 / beta], -1 / beta),
-            "negative": ([-beta], [-1 / beta], 1 / beta),
-            "centred": ([beta, -beta], [0.5 / beta, -0.5 / beta], 0.0),
-        }[self.variant]
+        nudges, weights, free_weight = real_phases(self.beta, self.variant)
         prediction = free.states[-1].mean()
         slope = as_loss(loss).gradient(prediction, y)
         output = clamped(torch.cat([prediction - nudge * slope for nudge in nudges]))
-        found = contrast(energy, x, free, output, weights, free_weight=free_weight, relaxation=self.relaxation)
-        return two_phase_estimate(loss, y, free, found.others, found.grads, keep_states=keep_states)
+        grads, others = contrast(energy, x, free, output, weights, free_weight=free_weight, relaxation=self.relaxation)
+        return two_phase_estimate(loss, y, free, others, grads, keep_states=keep_states)

@@ -242,8 +242,7 @@ class DualPropagation(AbstractRule):
                 )
         if self.alpha == 0.5:
             return {}
-        if net.changing():
-            raise ValueError(f"{net.changing()[0]} changes while training: the stabilised variant needs maps that stay")
+        net.check_steady()
         norms = spectral_norms(net, x, generator=generator)
         skewed = abs(1 - 2 * self.alpha) / 2
         return {k: skewed * (norm.square() - 1).clamp(min=0) for k, norm in enumerate(norms[1:], 1)}

@@ -31,7 +31,7 @@ from dyadnet.network.state import States
 from dyadnet.relax.relaxation import Relaxation
 from dyadnet.rule.base import AbstractRule, Estimate
 from dyadnet.rule.continual import continual_gradients
-from dyadnet.rule.contrast import contrast, two_phase_estimate
+from dyadnet.rule.contrast import Phases, contrast, real_phases, two_phase_estimate
 from dyadnet.rule.nudge import both
 
 Variant = Literal["centred", "positive", "negative", "random-sign", "holomorphic", "continual"]
@@ -96,23 +96,17 @@ class EquilibriumPropagation(AbstractRule):
             nudges, weights, free_weight = self.phases(generator)
             strengths = torch.tensor(nudges, device=x.device)
             output = both(net, loss, y, strengths if strengths.is_complex() else strengths.to(x.dtype))
-            found = contrast(energy, x, free, output, weights, free_weight=free_weight, relaxation=how)
-            grads, others = found.grads, found.others
+            grads, others = contrast(energy, x, free, output, weights, free_weight=free_weight, relaxation=how)
         return two_phase_estimate(loss, y, free, others, grads, keep_states=keep_states)
 
-    def phases(self, generator: torch.Generator | None = None) -> tuple[list[complex], list[complex], float]:
+    def phases(self, generator: torch.Generator | None = None) -> Phases:
         """Return the nudges, their weights, and the weight of the free phase."""
         beta, variant = self.beta, self.variant
         if variant == "random-sign":
             generator = generator or torch.Generator().manual_seed(0)
             variant = "positive" if torch.rand((), generator=generator) < 0.5 else "negative"
-        match variant:
-            case "positive":
-                return [beta], [1 / beta], -1 / beta
-            case "negative":
-                return [-beta], [-1 / beta], 1 / beta
-            case "centred":
-                return [beta, -beta], [0.5 / beta, -0.5 / beta], 0.0
+        if variant in ("positive", "negative", "centred"):
+            return real_phases(beta, variant)
         half = self.nudges // 2
         turns = [cmath.exp(1j * cmath.pi * j / half) for j in range(half + 1)]
         share = [1.0 if j in (0, half) else 2.0 for j in range(half + 1)]  # a nudge and its conjugate in one
