@@ -97,12 +97,7 @@ def test_errors_fall_with_beta(name: str, variant, expected: int, loss: str):
     [
         "layered, lam 1",
         "layered, lam 3/4",
-        pytest.param(
-            "symmetric",
-            marks=pytest.mark.xfail(
-                strict=True, raises=NotImplementedError, reason="Anderson acceleration mixes real states only"
-            ),
-        ),
+        "symmetric",
         "symmetric, damped",
     ],
 )

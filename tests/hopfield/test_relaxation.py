@@ -83,7 +83,6 @@ def small(name: str) -> AbstractNetwork:
     return net
 
 
-@pytest.mark.xfail(strict=True, reason="a layer's residual is as old as its last visit, and 0 if it was visited twice")
 @pytest.mark.parametrize("lam", [0.75, 1.0])
 def test_random_orders_end_at_the_equilibrium_too(lam: float):
     net, (x, _) = layered(lam), batch()

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from dyadnet.activation import Activation
 from dyadnet.network.state import AbstractState, Activity, States
 from dyadnet.network.wiring import AbstractWiring
-from dyadnet.relax.relaxation import Relaxation, Solution, settle
+from dyadnet.relax.relaxation import Observer, Relaxation, Solution, settle
 
 
 class AbstractNetwork(nn.Module, abc.ABC):
@@ -57,10 +57,24 @@ class AbstractNetwork(nn.Module, abc.ABC):
             )
 
     @final
-    def relax(self, x: Tensor, *, states: States | None = None, relaxation: Relaxation | None = None) -> Solution:
-        """Return the equilibrium for inputs `x` without any teaching, from the given states or from silence."""
+    def relax(
+        self,
+        x: Tensor,
+        *,
+        states: States | None = None,
+        relaxation: Relaxation | None = None,
+        observe: Observer | None = None,
+    ) -> Solution:
+        """Return the equilibrium for inputs `x` without any teaching.
+
+        Args:
+            x: inputs `(batch, ...)`.
+            states: where to start; None stands for silence.
+            relaxation: how to get there; None stands for the network's own.
+            observe: called after every pass with the states and how far each sample is from settled.
+        """
         self.check_steady()
-        return settle(self.wire(x, states), self.free, relaxation or self.relaxation)
+        return settle(self.wire(x, states), self.free, relaxation or self.relaxation, observe=observe)
 
     @final
     def free(self, k: int, drive: Tensor, feedback: Tensor | None, before: AbstractState | None) -> Activity:

@@ -42,8 +42,8 @@ class Mixer:
     def _combined(self) -> Tensor:
         """The best combination, `(batch, all parts)`."""
         gaps = torch.stack(list(self.gaps), 1)  # (batch, memory, all parts)
-        gram = gaps @ gaps.mT
-        scale = gram.diagonal(dim1=1, dim2=2).sum(1)[:, None, None].clamp(min=torch.finfo(gram.dtype).tiny)
+        gram = gaps.conj() @ gaps.mT
+        scale = gram.diagonal(dim1=1, dim2=2).real.sum(1)[:, None, None].clamp(min=torch.finfo(gram.dtype).tiny)
         ridge = torch.finfo(gram.dtype).eps * torch.eye(gram.shape[1], dtype=gram.dtype, device=gram.device)
         weights = torch.linalg.solve(gram / scale + ridge, torch.ones_like(gram[:, :, :1]))
         weights = weights / weights.sum(1, keepdim=True)

@@ -5,9 +5,9 @@ are. Whatever the neurons make of their messages (free, nudged, clamped, dyads),
 """
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from math import sqrt
+from math import isnan, sqrt
 
 import torch
 from torch import Tensor
@@ -15,9 +15,12 @@ from torch import Tensor
 from dyadnet.network.state import AbstractMovable, AbstractState, Neuron, distance, toward
 from dyadnet.network.wiring import AbstractWiring
 from dyadnet.relax.anderson import Mixer
-from dyadnet.relax.schedule import AbstractSchedule, OddEven
+from dyadnet.relax.schedule import AbstractSchedule, Group, OddEven
 from dyadnet.relax.solver import Anderson, Damped, OverRelaxed, Solver
 from dyadnet.relax.stopping import AbstractStop, Count, Residual, settled
+
+Observer = Callable[[list[AbstractState], Tensor], None]
+"""Called after every pass with the states, the lowest layer first, and how far each sample is from settled."""
 
 
 class NotSettled(RuntimeError):
@@ -66,7 +69,12 @@ class Solution:
 
 @torch.no_grad()
 def settle(
-    wiring: AbstractWiring, neuron: Neuron, relaxation: Relaxation, *, generator: torch.Generator | None = None
+    wiring: AbstractWiring,
+    neuron: Neuron,
+    relaxation: Relaxation,
+    *,
+    generator: torch.Generator | None = None,
+    observe: Observer | None = None,
 ) -> Solution:
     """Update the layers of `wiring` until the stopping rule is content.
 
@@ -74,25 +82,25 @@ def settle(
         NotSettled: if the relaxation is strict and some sample has not settled.
     """
     generator = generator or torch.Generator().manual_seed(0)
-    stop, solver, trace = relaxation.stop, relaxation.solver, []
+    schedule, stop, solver = relaxation.schedule, relaxation.stop, relaxation.solver
     tolerance = stop.tolerance_for(wiring.states[0].mean().dtype)
     factor, mixer = step_factor(solver, wiring), Mixer(solver.memory) if isinstance(solver, Anderson) else None
-    residuals: dict[int, Tensor] = {}
-    iteration = 0
+    residual, trace, iteration = torch.empty(0), [], 0
     for iteration in range(1, stop.most + 1):
         before = dict(wiring.states)
-        look = tolerance is not None or iteration == stop.most
-        one_pass(wiring, neuron, relaxation.schedule, factor, generator, residuals if look else None)
-        if look and len(residuals) == wiring.depth:
-            trace.append(max(float(residual.max()) for residual in residuals.values()))
-            if tolerance is not None and trace[-1] <= tolerance:
-                break
-        if mixer is not None:
+        look = tolerance is not None or observe is not None or iteration == stop.most
+        moved = one_pass(wiring, neuron, schedule, factor, generator, measure=look and schedule.complete)
+        if look:
+            residual = _largest(moved if schedule.complete else residuals(wiring, neuron))
+            trace.append(float(residual.max()))
+        if observe is not None:
+            observe(_states(wiring), residual)
+        if tolerance is not None and _over(residual, trace[-1], tolerance):
+            break
+        if mixer is not None and iteration < stop.most:
             mixer.mix(before, wiring.states)
-    residual = torch.stack(list(residuals.values())).amax(0)
-    states = [wiring.state(k) for k in range(1, wiring.depth + 1)]
-    solution = Solution(states, residual, iteration, settled(residual, stop), trace)
-    _complain(solution, relaxation)
+    solution = Solution(_states(wiring), residual, iteration, settled(residual, stop), trace)
+    complain(solution, relaxation)
     return solution
 
 
@@ -102,19 +110,50 @@ def one_pass(
     schedule: AbstractSchedule,
     factor: float,
     generator: torch.Generator,
-    residuals: dict[int, Tensor] | None = None,
-) -> None:
-    """Visit the layers once; note how far each visited layer was from its update in `residuals`."""
+    *,
+    measure: bool = True,
+) -> dict[int, Tensor]:
+    """Visit the layers once; return how far each was from its last update, `(batch,)`, if that is to be measured."""
+    moved: dict[int, Tensor] = {}
     for group in schedule.one_pass(wiring.depth, generator):
-        messages = {k: (wiring.drive(k), wiring.feedback(k)) for k in group}
-        for k, (drive, feedback) in messages.items():
-            old = wiring.states.get(k)
-            new = neuron(k, drive, feedback, old)
-            if not isinstance(new, AbstractMovable):
-                raise TypeError(f"{type(new).__name__} cannot be relaxed: let it derive from AbstractMovable")
-            if residuals is not None:
-                residuals[k] = distance(old, new)
+        for k, old, new in _proposals(wiring, neuron, group):
+            if measure:
+                moved[k] = distance(old, new)
             wiring.states[k] = toward(old, new, factor)
+    return moved
+
+
+def residuals(wiring: AbstractWiring, neuron: Neuron) -> dict[int, Tensor]:
+    """Return how far each layer is from its update, all at the same states, `(batch,)`; nothing moves."""
+    layers = tuple(range(1, wiring.depth + 1))
+    return {k: distance(old, new) for k, old, new in _proposals(wiring, neuron, layers)}
+
+
+def _proposals(
+    wiring: AbstractWiring, neuron: Neuron, group: Group
+) -> Iterator[tuple[int, AbstractState | None, AbstractMovable]]:
+    """Yield the layers of a group, the states they are in, and those that their messages of now would put them in."""
+    messages = [(k, wiring.drive(k), wiring.feedback(k)) for k in group]
+    for k, drive, feedback in messages:
+        old = wiring.states.get(k)
+        new = neuron(k, drive, feedback, old)
+        if not isinstance(new, AbstractMovable):
+            raise TypeError(f"{type(new).__name__} cannot be relaxed: let it derive from AbstractMovable")
+        yield k, old, new
+
+
+def _states(wiring: AbstractWiring) -> list[AbstractState]:
+    return [wiring.state(k) for k in range(1, wiring.depth + 1)]
+
+
+def _largest(moved: dict[int, Tensor]) -> Tensor:
+    """The largest residual of every sample."""
+    return torch.stack(list(moved.values())).amax(0)
+
+
+def _over(residual: Tensor, largest: float, tolerance: float) -> bool:
+    """Whether further passes are in vain: every sample has settled, or has left the numbers."""
+    return largest <= tolerance or (isnan(largest) and bool((residual.isnan() | (residual <= tolerance)).all()))
 
 
 def step_factor(solver: Solver, wiring: AbstractWiring) -> float:
@@ -129,7 +168,7 @@ def step_factor(solver: Solver, wiring: AbstractWiring) -> float:
     return 1.0
 
 
-def _complain(solution: Solution, relaxation: Relaxation) -> None:
+def complain(solution: Solution, relaxation: Relaxation) -> None:
     """Say that states have not settled: unsettled equilibria are never used silently."""
     missing = int((~solution.converged).sum())
     if missing == 0:

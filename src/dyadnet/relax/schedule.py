@@ -8,7 +8,7 @@ the same point wherever that point attracts (thesis section 3.1, "Regarding the 
 import abc
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import final
+from typing import ClassVar, final
 
 import torch
 
@@ -20,9 +20,11 @@ class AbstractSchedule(abc.ABC):
 
     Attributes:
         passes: how many passes to make over a chain; None for as many as carry a signal up and down.
+        complete: whether a pass visits every layer.
     """
 
     passes: int | None
+    complete: ClassVar[bool] = True
 
     @abc.abstractmethod
     def one_pass(self, depth: int, generator: torch.Generator) -> Iterator[Group]:
@@ -180,6 +182,7 @@ class RandomOrder(AbstractSchedule):
     """
 
     passes: int | None = None
+    complete: ClassVar[bool] = False
 
     def one_pass(self, depth: int, generator: torch.Generator) -> Iterator[Group]:
         """Yield random layers."""
