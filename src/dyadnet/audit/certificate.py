@@ -17,7 +17,7 @@ import torch
 from scipy.sparse.linalg import LinearOperator, eigsh
 from torch import Tensor
 
-from dyadnet.network.base import AbstractNetwork
+from dyadnet.network.base import AbstractHopfield
 from dyadnet.network.layered import Layered
 from dyadnet.relax.relaxation import step_factor
 from dyadnet.relax.schedule import Parallel
@@ -51,7 +51,7 @@ class Certificate:
         return self.rate < 1
 
 
-def certify(net: AbstractNetwork, x: Tensor) -> Certificate:
+def certify(net: AbstractHopfield, x: Tensor) -> Certificate:
     """Return the certificate of a network.
 
     Args:
@@ -86,7 +86,7 @@ def certify(net: AbstractNetwork, x: Tensor) -> Certificate:
 
 
 @torch.no_grad()
-def largest_eigenvalue(net: AbstractNetwork, x: Tensor) -> float:
+def largest_eigenvalue(net: AbstractHopfield, x: Tensor) -> float:
     """Return the largest eigenvalue of `sym(W) = (1 + c)/2 (theta + theta^T)`, by Lanczos iteration."""
     share = (1 + net.gain) / 2
     if share == 0:
@@ -109,7 +109,7 @@ def largest_eigenvalue(net: AbstractNetwork, x: Tensor) -> float:
 
 
 @torch.no_grad()
-def settling_rate(net: AbstractNetwork, x: Tensor, slope: float, passes: int = 60) -> float:
+def settling_rate(net: AbstractHopfield, x: Tensor, slope: float, passes: int = 60) -> float:
     """Return the factor by which the chosen solver shrinks a distance in a pass, all slopes being `slope`.
 
     Acceleration is not counted: it is measured as the damped iteration under it.
