@@ -88,6 +88,7 @@ class Pair:
     """The two ways to learn from one batch of random data."""
 
     model: nn.Sequential
+    net: Layered
     x: Tensor
     y: Tensor
     rule: EquilibriumPropagation
@@ -96,7 +97,7 @@ class Pair:
     def ours(self) -> None:
         """Fill the gradients with this library."""
         self.model.zero_grad()
-        self.rule.backward(Layered.from_sequential(self.model, 1.0), squared_error, self.x, self.y)
+        self.rule.backward(self.net, squared_error, self.x, self.y)
 
     def theirs(self) -> None:
         """Fill the gradients with the textbook's loop."""
@@ -122,6 +123,7 @@ def pair(case: Case, settings: Settings, dtype: torch.dtype = torch.float32) -> 
     relaxation = Relaxation(solver=Plain(), stop=Count(case.iterations))
     return Pair(
         model.to(dtype),
+        Layered.from_sequential(model, 1.0),
         x.to(dtype),
         y.to(dtype),
         EquilibriumPropagation(settings.beta, relaxation=relaxation),

@@ -25,8 +25,8 @@ Output = Callable[[Tensor, Tensor | None], Tensor]
 
 def weighted(s: Tensor, weights: Sequence[complex]) -> Tensor:
     """Return copies of a batch, one after another, each times its weight."""
-    each = torch.tensor(weights, dtype=s.dtype, device=s.device).repeat_interleave(len(s) // len(weights))
-    return s * each.view(-1, *[1] * (s.dim() - 1))
+    each = torch.tensor(weights, dtype=s.dtype, device=s.device).view(-1, *[1] * s.dim())
+    return (s.unflatten(0, (len(weights), -1)) * each).flatten(0, 1)
 
 
 class AbstractEnergy(abc.ABC):

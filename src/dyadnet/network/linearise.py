@@ -84,11 +84,19 @@ class _Linear(AbstractLinearisation):
     """
 
     module: nn.Linear
+    weight: Tensor
+    column: Tensor | None
     point: Point
-    value: Tensor
+
+    @property
+    def value(self) -> Tensor:  # pyright: ignore[reportIncompatibleVariableOverride]: computed when it is asked for
+        below = self.point()
+        if self.column is not None and below.dim() == 2:
+            return torch.addmm(self.column, self.weight, below.t()).t()
+        return nn.functional.linear(below, self.weight, self.module.bias).detach()
 
     def moved(self, point: Point) -> "_Linear":
-        return _Linear(self.module, point, _detached(_affine(self.module, point())))
+        return _Linear(self.module, self.weight, self.column, point)
 
     def pull(self, delta: Above, *, down: bool = True, learn: bool = True) -> tuple[Below | None, Gradients]:
         grads: Gradients = {}
@@ -96,15 +104,15 @@ class _Linear(AbstractLinearisation):
             grads[self.module.weight] = delta.flatten(0, -2).T @ self.point().flatten(0, -2)
         if learn and self.module.bias is not None and self.module.bias.requires_grad:
             grads[self.module.bias] = delta.flatten(0, -2).sum(0)
-        return _detached(delta @ self.module.weight) if down else None, grads
+        return delta @ self.weight if down else None, grads
 
     def feedback(self, delta: Above, onto: Below | None = None, gain: float = 1.0) -> Below:
         if onto is None or delta.dim() != 2:
             return super().feedback(delta, onto, gain)
-        return _detached(torch.addmm(onto, delta, self.module.weight, alpha=gain))
+        return torch.addmm(onto, delta, self.weight, alpha=gain)
 
     def push(self, direction: Below) -> Above:
-        return _detached(nn.functional.linear(direction, self.module.weight))
+        return nn.functional.linear(direction, self.weight)
 
     def learn_push(self, direction: Below, delta: Above) -> Gradients:
         weight = self.module.weight
@@ -286,8 +294,10 @@ def linearise(module: nn.Module, point: Point) -> AbstractLinearisation:
     if type(module) is nn.Sequential and not hooked(module):
         return _chain(module, point)
     state = point()
-    if type(module) is nn.Linear and _plain(module, state):
-        return _Linear(module, point, _detached(_affine(module, state)))
+    if type(module) is nn.Linear and _plain(module, state) and state.shape[-1] == module.in_features:
+        # A product with few columns takes twice the time of its transpose on a processor.
+        narrow = module.bias is not None and module.out_features < 16 and state.is_cpu
+        return _Linear(module, module.weight.detach(), module.bias.detach()[:, None] if narrow else None, point)
     with torch.no_grad():
         if type(module) is nn.Conv2d and _plain(module, state) and _zero_padded(module):
             return _Conv2d(module, point, state.shape, module(state))
@@ -308,14 +318,6 @@ def linearise(module: nn.Module, point: Point) -> AbstractLinearisation:
         leaf = state.detach().requires_grad_()
         output = module(leaf)
     return _Graph(module, leaf, output, output.detach())
-
-
-def _affine(module: nn.Linear, state: Tensor) -> Tensor:
-    return nn.functional.linear(state, module.weight, module.bias)
-
-
-def _detached(value: Tensor) -> Tensor:
-    return value.detach() if value.requires_grad else value
 
 
 def _plain(module: nn.Module, state: Tensor) -> bool:
@@ -339,7 +341,7 @@ def _chain(modules: nn.Sequential, point: Point) -> AbstractLinearisation:
         links.append(linearise(module, point))
         point = _constant(links[-1].value)
     learns = [any(p.requires_grad for p in module.parameters()) for module in modules]
-    return _Chain(links, learns, links[-1].value if links else point())
+    return _Chain(links, learns, point())
 
 
 def _constant(value: Tensor) -> Point:

@@ -114,16 +114,16 @@ class ChainWiring(AbstractCoupling):
     ) -> None:
         self.stages, self.gain, self.depth, self.copies = stages, gain, len(stages), copies
         self.states = {0: Activity(x)} | states
-        self.at: dict[int, tuple[AbstractState, AbstractLinearisation, Tensor]] = {}
+        self.at: dict[int, tuple[AbstractState, AbstractLinearisation]] = {}
+        self.values: dict[int, Tensor] = {}
 
     def again(self, states: States, copies: int = 1) -> "ChainWiring":
         """Return the wiring of the same inputs and other states."""
         inputs = self.states[0]
         held = {0: inputs} | dict(enumerate(states, 1))
         other = ChainWiring(self.stages, self.gain, inputs.mean(), held, copies)
-        self.stage(1, renew=True)
-        below, at, sent = self.at[1]
-        other.at[1] = below, at, _repeat(sent[: len(inputs.mean())], copies)
+        other.values[1] = _repeat(self.sent(1)[: len(inputs.mean())], copies)
+        other.at[1] = self.at[1]
         return other
 
     def state(self, k: int) -> AbstractState:
@@ -144,15 +144,14 @@ class ChainWiring(AbstractCoupling):
     def stage(self, k: int, *, renew: bool) -> AbstractLinearisation:
         """Return stage k where the mean below last travelled up; with `renew`, where that mean is now."""
         held = self.at.get(k)
-        if held is None or (renew and held[0] is not self.state(k - 1)):
-            below = self.state(k - 1)
-            imaginary = _imaginary(below)
-            point = below.mean if imaginary is None else lambda: below.mean().real
-            at = (held and held[1].moved(point)) or self.stages[k - 1].linearise(point)
-            value = at.value.float() if at.value.dtype in _HALF else at.value  # half would swallow small nudges
-            value = value if imaginary is None else torch.complex(value, at.push(imaginary))
-            self.at[k] = held = below, at, _repeat(value, self.copies) if k == 1 else value
-        return held[1]
+        if held is not None and (not renew or held[0] is self.states.get(k - 1)):
+            return held[1]
+        below = self.state(k - 1)
+        point = below.mean if _imaginary(below) is None else lambda: below.mean().real
+        at = (held and held[1].moved(point)) or self.stages[k - 1].linearise(point)
+        self.at[k] = below, at
+        self.values.pop(k, None)
+        return at
 
     def drive(self, k: int) -> Tensor:
         """Return `u_k`."""
@@ -163,8 +162,14 @@ class ChainWiring(AbstractCoupling):
 
     def sent(self, k: int) -> Tensor:
         """Return `map_k(mean_{k-1})`."""
-        self.stage(k, renew=True)
-        return self.at[k][2]
+        at = self.stage(k, renew=True)
+        if k not in self.values:
+            value = at.value
+            value = value.float() if value.dtype in _HALF else value  # half would swallow small nudges
+            imaginary = _imaginary(self.state(k - 1))
+            value = value if imaginary is None else torch.complex(value, at.push(imaginary))
+            self.values[k] = _repeat(value, self.copies) if k == 1 else value
+        return self.values[k]
 
     def discount(self, k: int) -> float:
         """Return `c^(k - L)`."""
@@ -172,8 +177,12 @@ class ChainWiring(AbstractCoupling):
 
     def feedback(self, k: int) -> Tensor | None:
         """Return `v_k`."""
-        near = [(j, self.states[j].error()) for j in (k - 1, k + 1) if j > 0 and j in self.states]
-        errors = {j: error for j, error in near if error is not None}
+        errors: dict[int, Tensor] = {}
+        for j in (k - 1, k + 1):
+            state = self.states.get(j)
+            error = None if state is None else state.error()
+            if error is not None:
+                errors[j] = error
         return self.couple(k, errors, self.gain, 1.0) if errors else None
 
     def couple(self, k: int, vectors: dict[int, Tensor], up: float, down: float) -> Tensor | None:
@@ -196,7 +205,8 @@ class ChainWiring(AbstractCoupling):
 
     def finish(self, k: int) -> tuple[Tensor | None, AbstractLinearisation | None]:
         """Return the error of layer k and its stage, which nothing reads any more: neither will change again."""
-        _, at, _ = self.at.pop(k, (None, None, None))
+        _, at = self.at.pop(k, (None, None))
+        self.values.pop(k, None)
         return self.state(k).error(), at
 
     def learn(self, deltas: dict[int, Tensor]) -> Gradients:

@@ -5,7 +5,7 @@ are. Whatever the neurons make of their messages (free, nudged, clamped, dyads),
 """
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from math import isnan, sqrt
 
@@ -87,7 +87,7 @@ def settle(
     factor, mixer = step_factor(solver, wiring), Mixer(solver.memory) if isinstance(solver, Anderson) else None
     residual, trace, iteration = torch.empty(0), [], 0
     for iteration in range(1, stop.most + 1):
-        before = dict(wiring.states)
+        before = dict(wiring.states) if mixer is not None else {}
         look = tolerance is not None or observe is not None or iteration == stop.most
         moved = one_pass(wiring, neuron, schedule, factor, generator, measure=look and schedule.complete)
         if look:
@@ -116,30 +116,29 @@ def one_pass(
     """Visit the layers once; return how far each was from its last update, `(batch,)`, if that is to be measured."""
     moved: dict[int, Tensor] = {}
     for group in schedule.one_pass(wiring.depth, generator):
-        for k, old, new in _proposals(wiring, neuron, group):
+        for k, new in _proposals(wiring, neuron, group):
+            old = wiring.states.get(k)
             if measure:
                 moved[k] = distance(old, new)
-            wiring.states[k] = toward(old, new, factor)
+            wiring.states[k] = new if factor == 1 else toward(old, new, factor)
     return moved
 
 
 def residuals(wiring: AbstractWiring, neuron: Neuron) -> dict[int, Tensor]:
     """Return how far each layer is from its update, all at the same states, `(batch,)`; nothing moves."""
     layers = tuple(range(1, wiring.depth + 1))
-    return {k: distance(old, new) for k, old, new in _proposals(wiring, neuron, layers)}
+    return {k: distance(wiring.states.get(k), new) for k, new in _proposals(wiring, neuron, layers)}
 
 
-def _proposals(
-    wiring: AbstractWiring, neuron: Neuron, group: Group
-) -> Iterator[tuple[int, AbstractState | None, AbstractMovable]]:
-    """Yield the layers of a group, the states they are in, and those that their messages of now would put them in."""
-    messages = [(k, wiring.drive(k), wiring.feedback(k)) for k in group]
-    for k, drive, feedback in messages:
-        old = wiring.states.get(k)
-        new = neuron(k, drive, feedback, old)
+def _proposals(wiring: AbstractWiring, neuron: Neuron, group: Group) -> list[tuple[int, AbstractMovable]]:
+    """Return the layers of a group with the states that their messages of now would put them in."""
+    proposed: list[tuple[int, AbstractMovable]] = []
+    for k in group:
+        new = neuron(k, wiring.drive(k), wiring.feedback(k), wiring.states.get(k))
         if not isinstance(new, AbstractMovable):
             raise TypeError(f"{type(new).__name__} cannot be relaxed: let it derive from AbstractMovable")
-        yield k, old, new
+        proposed.append((k, new))
+    return proposed
 
 
 def _states(wiring: AbstractWiring) -> list[AbstractState]:

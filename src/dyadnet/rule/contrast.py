@@ -90,8 +90,8 @@ def repeated(states: States, copies: int, *, complex_: bool = False) -> States:
 
 def summary(free: Solution, others: Solution, batch: int) -> Solution:
     """Return both phases as one: the passes add up, and a sample has settled if it has in every phase."""
-    residual = torch.maximum(free.residual, others.residual.unflatten(0, (-1, batch)).amax(0))
-    converged = free.converged & others.converged.unflatten(0, (-1, batch)).all(0)
+    residual = torch.maximum(free.residual, others.residual.view(-1, batch).amax(0))
+    converged = free.converged & others.converged.view(-1, batch).all(0)
     return Solution(free.states, residual, free.iterations + others.iterations, converged, [*free.trace, *others.trace])
 
 
