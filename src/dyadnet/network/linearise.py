@@ -85,8 +85,8 @@ class _Linear(AbstractLinearisation):
 
     module: nn.Linear
     weight: Tensor
-    column: Tensor | None
     point: Point
+    column: Tensor | None = None
 
     @property
     def value(self) -> Tensor:  # pyright: ignore[reportIncompatibleVariableOverride]: computed when it is asked for
@@ -96,7 +96,11 @@ class _Linear(AbstractLinearisation):
         return nn.functional.linear(below, self.weight, self.module.bias).detach()
 
     def moved(self, point: Point) -> "_Linear":
-        return _Linear(self.module, self.weight, self.column, point)
+        # A product with few columns takes twice the time of its transpose on a processor.
+        column, bias = self.column, self.module.bias
+        if column is None and bias is not None and bias.is_cpu and len(bias) < 16:
+            column = bias.detach()[:, None]
+        return _Linear(self.module, self.weight, point, column)
 
     def pull(self, delta: Above, *, down: bool = True, learn: bool = True) -> tuple[Below | None, Gradients]:
         grads: Gradients = {}
@@ -295,9 +299,7 @@ def linearise(module: nn.Module, point: Point) -> AbstractLinearisation:
         return _chain(module, point)
     state = point()
     if type(module) is nn.Linear and _plain(module, state) and state.shape[-1] == module.in_features:
-        # A product with few columns takes twice the time of its transpose on a processor.
-        narrow = module.bias is not None and module.out_features < 16 and state.is_cpu
-        return _Linear(module, module.weight.detach(), module.bias.detach()[:, None] if narrow else None, point)
+        return _Linear(module, module.weight.detach(), point)
     with torch.no_grad():
         if type(module) is nn.Conv2d and _plain(module, state) and _zero_padded(module):
             return _Conv2d(module, point, state.shape, module(state))
