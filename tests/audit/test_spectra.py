@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from dyadnet import Dense, Layered
-from dyadnet.audit.spectra import DENSE_UP_TO, Apply, coupling, largest_eigenvalue, map_norm, spectral_radius
+from dyadnet.audit.spectra import DENSE_UP_TO, Apply, connections, largest_eigenvalue, map_norm, spectral_radius
 from dyadnet.network.linearise import linearise
 
 sizes = pytest.mark.parametrize("size", [1, 2, 3, DENSE_UP_TO, DENSE_UP_TO + 50])
@@ -74,18 +74,18 @@ def test_a_map_without_weights_has_norm_zero():
 
 
 @pytest.mark.parametrize("structure", ["free", "skew"])
-def test_the_coupling_of_a_dense_network_is_its_matrix(structure):
+def test_the_connections_of_a_dense_network_are_its_matrix(structure):
     net = Dense(5, 12, 3, structure)
-    weights, v = coupling(net, torch.zeros(1, 5)), np.random.default_rng(0).standard_normal(12)
+    weights, v = connections(net, torch.zeros(1, 5)), np.random.default_rng(0).standard_normal(12)
     theta, W = net.masked().detach().numpy(), net.connectivity().detach().numpy()
     np.testing.assert_allclose(weights.apply(v, 1.0, net.gain), W @ v, atol=1e-12)
     np.testing.assert_allclose(weights.apply(v, 0.3, 0.7), (0.3 * theta + 0.7 * theta.T) @ v, atol=1e-12)
     np.testing.assert_allclose(weights.hear(2, v, 1.0, net.gain), (W @ v)[-3:], atol=1e-12)
 
 
-def test_the_coupling_of_a_chain_has_its_weights_in_blocks():
+def test_those_of_a_chain_are_its_weights_in_blocks():
     model = nn.Sequential(nn.Linear(5, 4), nn.Tanh(), nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 2))
-    weights = coupling(Layered.from_sequential(model, 0.0), torch.zeros(1, 5))
+    weights = connections(Layered.from_sequential(model, 0.0), torch.zeros(1, 5))
     assert (weights.size, weights.rows) == (9, {1: slice(0, 4), 2: slice(4, 7), 3: slice(7, 9)})
     theta = np.zeros((9, 9))
     theta[4:7, 0:4] = model[2].weight.detach().numpy()  # pyright: ignore

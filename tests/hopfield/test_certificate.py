@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from dyadnet import BottomUp, Dense, Layered, OddEven, Parallel, RandomOrder, Sweeps, UnitSigmoid
 from dyadnet.audit.certificate import certify
 from dyadnet.energy.hopfield import HopfieldEnergy
-from dyadnet.network.base import AbstractNetwork
+from dyadnet.network.base import AbstractHopfield
 from dyadnet.network.state import Activity
 from dyadnet.relax.relaxation import Relaxation, step_factor
 from dyadnet.relax.schedule import AbstractSchedule
@@ -41,7 +41,7 @@ SCHEDULES: dict[str, AbstractSchedule] = {
 }
 
 
-def using(net: AbstractNetwork, schedule: AbstractSchedule, solver) -> AbstractNetwork:
+def using(net: AbstractHopfield, schedule: AbstractSchedule, solver) -> AbstractHopfield:
     net.relaxation = Relaxation(schedule, solver)
     return net
 
@@ -317,7 +317,7 @@ def test_it_falls_where_no_unit_of_a_group_hears_another_and_maps_are_affine_or_
     assert certify(*make()).energy_decreases == decreases
 
 
-def rises(net: AbstractNetwork, x: Tensor, passes: int = 20) -> bool:
+def rises(net: AbstractHopfield, x: Tensor, passes: int = 20) -> bool:
     """Whether the energy ever rises in one relaxation from anywhere."""
     energy = HopfieldEnergy(net)
     like = net.relax(x, relaxation=Relaxation(stop=Count(1))).states

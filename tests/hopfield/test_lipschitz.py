@@ -9,7 +9,7 @@ from torch import nn
 
 from dyadnet import Dense, Layered
 from dyadnet.audit.certificate import Certificate, certify
-from dyadnet.network.base import AbstractNetwork
+from dyadnet.network.base import AbstractHopfield
 from hopfield import reference
 from hopfield.cases import DENSE, EXACT, NETWORKS, as_reference, batch, dense, linear, mlp, one_vector, pooled
 
@@ -24,7 +24,7 @@ def to_the_output(net: reference.Net, drive: np.ndarray, *, outputs: bool = True
     return worst
 
 
-def into_the_lowest(net: AbstractNetwork) -> np.ndarray:
+def into_the_lowest(net: AbstractHopfield) -> np.ndarray:
     """The drives that inputs can cause: of the lowest layer in a chain, of all units in a dense network."""
     slow = as_reference(net)
     return np.eye(len(slow.b))[:, slow.layer == 1] if isinstance(net, Layered) else np.eye(len(slow.b))
@@ -62,7 +62,7 @@ def test_nor_do_those_of_any_network_with_a_certificate(name: str):
     assert_bounded(net, certify(net, batch()[0]))
 
 
-def assert_bounded(net: AbstractNetwork, found: Certificate) -> None:
+def assert_bounded(net: AbstractHopfield, found: Certificate) -> None:
     """Near and distant pairs of inputs."""
     assert found.lipschitz_states is not None
     assert found.lipschitz_output is not None

@@ -22,11 +22,11 @@ from torch import Tensor
 
 from dyadnet.activation import IDENTITY
 from dyadnet.audit.settling import loop_free, settling_rate
-from dyadnet.audit.spectra import coupling, map_norm
-from dyadnet.network.base import AbstractNetwork
+from dyadnet.audit.spectra import connections, map_norm
+from dyadnet.network.base import AbstractHopfield
 from dyadnet.network.dense import Dense
 from dyadnet.network.layered import Layered
-from dyadnet.network.wiring import AbstractWiring
+from dyadnet.network.wiring import AbstractCoupling
 from dyadnet.relax.relaxation import step_factor
 from dyadnet.relax.schedule import BottomUp, OddEven, RandomOrder, Sweeps
 from dyadnet.relax.solver import Anderson
@@ -72,7 +72,7 @@ class Certificate:
 
 
 @torch.no_grad()
-def certify(net: AbstractNetwork, x: Tensor) -> Certificate:
+def certify(net: AbstractHopfield, x: Tensor) -> Certificate:
     """Return the certificate of a network.
 
     Args:
@@ -97,7 +97,7 @@ def certify(net: AbstractNetwork, x: Tensor) -> Certificate:
     """
     _check(net)
     x, slope = x[:1], max(activation.slope for activation in net.activations)
-    weights, factor = coupling(net, x), step_factor(net.relaxation.solver, net.wire(x))
+    weights, factor = connections(net, x), step_factor(net.relaxation.solver, net.wire(x))
     share = (1 + net.gain) / 2  # sym W = share (theta + theta^T)
     margin = 1 / slope - (share * weights.eigenvalue if share else 0.0)
     states = 1 / margin if margin > 0 and _affine(net) else inf
@@ -113,7 +113,7 @@ def certify(net: AbstractNetwork, x: Tensor) -> Certificate:
     )
 
 
-def _check(net: AbstractNetwork) -> None:
+def _check(net: AbstractHopfield) -> None:
     for activation in net.activations:
         if not activation.monotone:
             raise ValueError(
@@ -122,12 +122,12 @@ def _check(net: AbstractNetwork) -> None:
     net.check_steady()
 
 
-def _affine(net: AbstractNetwork) -> bool:
+def _affine(net: AbstractHopfield) -> bool:
     """Whether `W` is the same at all states."""
     return isinstance(net, Dense) or (isinstance(net, Layered) and net.affine())
 
 
-def _to_output(net: AbstractNetwork, x: Tensor, states: float) -> tuple[float, float]:
+def _to_output(net: AbstractHopfield, x: Tensor, states: float) -> tuple[float, float]:
     """The Lipschitz constants from the inputs' drive and from the inputs to the output, `states` being `1/m`."""
     if isinstance(net, Dense):
         theta_0 = net.theta_0.double()
@@ -143,13 +143,13 @@ def _to_output(net: AbstractNetwork, x: Tensor, states: float) -> tuple[float, f
     return output, output * _norm(net, wiring, 1) if output < inf and net.affine(inputs=True) else inf
 
 
-def _norm(net: Layered, wiring: AbstractWiring, k: int) -> float:
+def _norm(net: Layered, wiring: AbstractCoupling, k: int) -> float:
     """The spectral norm of map k."""
     below = wiring.state(k - 1).mean()
     return map_norm(net.stages[k - 1].linearise(lambda: below), below)
 
 
-def _descends(net: AbstractNetwork, factor: float) -> bool:
+def _descends(net: AbstractHopfield, factor: float) -> bool:
     """Whether every update is a step towards the minimum of a convex function that touches the energy from above.
 
     Units of a group must not hear one another. Part of the way to the minimum descends; beyond it, a quadratic alone

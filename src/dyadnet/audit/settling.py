@@ -16,26 +16,26 @@ from collections import Counter
 
 import torch
 
-from dyadnet.audit.spectra import Coupling, Vector, spectral_radius
-from dyadnet.network.base import AbstractNetwork
+from dyadnet.audit.spectra import Connections, Vector, spectral_radius
+from dyadnet.network.base import AbstractHopfield
 from dyadnet.network.dense import Dense
 from dyadnet.network.layered import Layered
 from dyadnet.relax.schedule import AbstractSchedule, BottomUp, Group, OddEven, Parallel, RandomOrder
 
 
-def loop_free(net: AbstractNetwork) -> bool:
+def loop_free(net: AbstractHopfield) -> bool:
     """Return whether no unit hears itself along any path: the equilibrium is then found by substitution."""
     return net.gain == 0 and (isinstance(net, Layered) or (isinstance(net, Dense) and net.acyclic()))
 
 
 def settling_rate(
-    net: AbstractNetwork, weights: Coupling, schedule: AbstractSchedule, factor: float, slope: float
+    net: AbstractHopfield, weights: Connections, schedule: AbstractSchedule, factor: float, slope: float
 ) -> float:
     """Return the factor by which a pass shrinks a distance, in the long run.
 
     Args:
         net: the network.
-        weights: its coupling.
+        weights: its connections.
         schedule: the order of updates; in random order the rate is that of the expected state.
         factor: how far updates go, `a`.
         slope: of every unit, `L_f`.
@@ -58,7 +58,7 @@ def _over_relaxation(mu: complex, factor: float) -> float:
     return max(abs(factor * mu + half), abs(factor * mu - half)) ** 2 / 4
 
 
-def _one_pass(v: Vector, weights: Coupling, groups: list[Group], gain: float, factor: float, slope: float) -> Vector:
+def _one_pass(v: Vector, weights: Connections, groups: list[Group], gain: float, factor: float, slope: float) -> Vector:
     """The linear network's state after a pass."""
     v = v.copy()
     for group in groups:

@@ -15,10 +15,10 @@ import torch
 from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigs, eigsh
 from torch import Tensor
 
-from dyadnet.network.base import AbstractNetwork
+from dyadnet.network.base import AbstractHopfield
 from dyadnet.network.dense import Dense
 from dyadnet.network.linearise import AbstractLinearisation
-from dyadnet.network.wiring import AbstractWiring
+from dyadnet.network.wiring import AbstractCoupling
 
 Vector = np.ndarray
 Apply = Callable[[Vector], Vector]
@@ -28,7 +28,7 @@ DENSE_UP_TO = 200
 
 
 @dataclass(frozen=True)
-class Coupling:
+class Connections:
     """The connections `theta` between all units of a network, layer after layer in one vector.
 
     Attributes:
@@ -54,19 +54,19 @@ class Coupling:
         return largest_eigenvalue(lambda v: self.apply(v, 1.0, 1.0), self.size)
 
 
-def coupling(net: AbstractNetwork, x: Tensor) -> Coupling:
+def connections(net: AbstractHopfield, x: Tensor) -> Connections:
     """Return the connections of a network; maps that are not affine are taken at the feedforward activities of `x`."""
     return _of_matrix(net) if isinstance(net, Dense) else _of_wiring(net.wire(x).probe())
 
 
-def _of_matrix(net: Dense) -> Coupling:
+def _of_matrix(net: Dense) -> Connections:
     theta = _numbers(net.masked()).reshape(net.theta.shape)
     hidden = len(theta) - net.outputs
     rows = {1: slice(0, hidden), 2: slice(hidden, len(theta))}
-    return Coupling(rows, lambda k, v, up, down: up * (theta[rows[k]] @ v) + down * (v @ theta[:, rows[k]]))
+    return Connections(rows, lambda k, v, up, down: up * (theta[rows[k]] @ v) + down * (v @ theta[:, rows[k]]))
 
 
-def _of_wiring(wiring: AbstractWiring) -> Coupling:
+def _of_wiring(wiring: AbstractCoupling) -> Connections:
     like = {k: wiring.state(k).mean() for k in range(1, wiring.depth + 1)}
     ends = list(accumulate(state.numel() for state in like.values()))
     rows = {k: slice(end - like[k].numel(), end) for k, end in enumerate(ends, 1)}
@@ -76,7 +76,7 @@ def _of_wiring(wiring: AbstractWiring) -> Coupling:
         sent = wiring.couple(k, vectors, up, down)
         return np.zeros(like[k].numel()) if sent is None else _numbers(sent)
 
-    return Coupling(rows, hear)
+    return Connections(rows, hear)
 
 
 def map_norm(at: AbstractLinearisation, below: Tensor) -> float:

@@ -9,6 +9,7 @@ The weights are `W = theta + c theta^T`, where a mask says which entries of `the
     interpolated      W_lam                theta below the diagonal, c = 2 lam - 1
 """
 
+import copy
 from math import sqrt
 from typing import Literal, final
 
@@ -17,12 +18,12 @@ from scipy.sparse.csgraph import connected_components
 from torch import Tensor, nn
 
 from dyadnet.activation import Activation, recognise
-from dyadnet.network.base import AbstractNetwork
+from dyadnet.network.base import AbstractHopfield
 from dyadnet.network.blocks import as_blocks
 from dyadnet.network.layered import Layered
 from dyadnet.network.linearise import Gradients
 from dyadnet.network.state import AbstractState, Activity, States
-from dyadnet.network.wiring import AbstractWiring
+from dyadnet.network.wiring import AbstractCoupling
 from dyadnet.relax.relaxation import Relaxation
 from dyadnet.relax.schedule import Parallel
 from dyadnet.relax.solver import Anderson
@@ -31,7 +32,7 @@ Structure = Literal["free", "lower", "symmetric", "skew", "interpolated"]
 
 
 @final
-class Dense(AbstractNetwork):
+class Dense(AbstractHopfield):
     """A densely connected network; the last units are its outputs.
 
     Args:
@@ -158,7 +159,7 @@ class Dense(AbstractNetwork):
 
 
 @final
-class DenseWiring(AbstractWiring):
+class DenseWiring(AbstractCoupling):
     """The wiring of a densely connected network: layer 1 holds its hidden units, layer 2 its outputs."""
 
     depth = 2
@@ -172,6 +173,13 @@ class DenseWiring(AbstractWiring):
         self.input = drive.repeat(copies, 1)
         silent = {k: Activity(torch.zeros_like(self.input[:, rows])) for k, rows in self.rows.items()}
         self.states: dict[int, AbstractState] = {0: Activity(x)} | silent | states
+
+    def again(self, states: States, copies: int = 1) -> "DenseWiring":
+        """Return the wiring of the same inputs and other states."""
+        other = copy.copy(self)
+        other.copies, other.input = copies, self.input[: len(self.states[0].mean())].repeat(copies, 1)
+        other.states = {0: self.states[0]} | dict(enumerate(states, 1))
+        return other
 
     def state(self, k: int) -> AbstractState:
         """Return the state of layer k."""

@@ -11,7 +11,7 @@ from typing import final
 from torch import Tensor, nn
 
 from dyadnet.activation import IDENTITY, Activation, recognise
-from dyadnet.network.base import AbstractNetwork
+from dyadnet.network.base import AbstractHopfield
 from dyadnet.network.linearise import hooked
 from dyadnet.network.stage import Stage
 from dyadnet.network.state import States
@@ -25,7 +25,7 @@ _RANDOM = (nn.modules.dropout._DropoutNd,)
 
 
 @final
-class Layered(AbstractNetwork):
+class Layered(AbstractHopfield):
     """A chain of stages that shares the modules of an `nn.Sequential`.
 
     >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))

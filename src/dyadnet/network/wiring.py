@@ -21,11 +21,11 @@ from torch import Tensor
 
 from dyadnet.network.linearise import AbstractLinearisation, Gradients, merge
 from dyadnet.network.stage import Stage
-from dyadnet.network.state import AbstractState, Activity
+from dyadnet.network.state import AbstractState, Activity, States
 
 
 class AbstractWiring(abc.ABC):
-    """The messages under way in one batch.
+    """The messages under way in one batch, and what the parameters learn from them.
 
     Attributes:
         depth: the number of layers; they count from 1, and the last one is the output.
@@ -44,23 +44,12 @@ class AbstractWiring(abc.ABC):
         """Return what the errors of the other layers send to layer k; None stands for zero."""
 
     @abc.abstractmethod
-    def couple(self, k: int, vectors: dict[int, Tensor], up: float, down: float) -> Tensor | None:
-        """Return `((up theta + down theta^T) v)_k` for one vector a layer; missing ones and None stand for zero.
-
-        `W v` is `couple(up=1, down=c)`, `W^T v` is `couple(up=c, down=1)`.
-        """
+    def state(self, k: int) -> AbstractState:
+        """Return the state of layer k, silent if it has not been visited."""
 
     @abc.abstractmethod
-    def probe(self) -> "AbstractWiring":
-        """Return the wiring of the first sample alone, with layers at some activity."""
-
-    @abc.abstractmethod
-    def sent(self, k: int) -> Tensor:
-        """Return `(theta mean + b)_k`, the part of the drive that does not pass through `theta^T`."""
-
-    @abc.abstractmethod
-    def discount(self, k: int) -> float:
-        """Return the weight of layer k in the Hopfield energy."""
+    def gradients(self) -> Gradients:
+        """Return the gradient of the loss as the errors tell it, for every parameter."""
 
     @abc.abstractmethod
     def best_factor(self, iterations: int, margin: float) -> float:
@@ -72,20 +61,44 @@ class AbstractWiring(abc.ABC):
         """
 
     @abc.abstractmethod
-    def state(self, k: int) -> AbstractState:
-        """Return the state of layer k, silent if it has not been visited."""
+    def again(self, states: States, copies: int = 1) -> "AbstractWiring":
+        """Return the wiring of the same inputs and other states; what the inputs send is not computed again.
+
+        Args:
+            states: one a layer.
+            copies: how many copies of the batch they hold.
+        """
+
+
+class AbstractCoupling(AbstractWiring):
+    """The wiring of layers that hear `W mean + b`, with `W = theta + c theta^T`."""
+
+    @abc.abstractmethod
+    def couple(self, k: int, vectors: dict[int, Tensor], up: float, down: float) -> Tensor | None:
+        """Return `((up theta + down theta^T) v)_k` for one vector a layer; missing ones and None stand for zero.
+
+        `W v` is `couple(up=1, down=c)`, `W^T v` is `couple(up=c, down=1)`.
+        """
+
+    @abc.abstractmethod
+    def sent(self, k: int) -> Tensor:
+        """Return `(theta mean + b)_k`, the part of the drive that does not pass through `theta^T`."""
 
     @abc.abstractmethod
     def learn(self, deltas: dict[int, Tensor]) -> Gradients:
         """Return the gradient of `sum_k <(theta mean + b)_k, delta_k>` (its real part) in every parameter."""
 
     @abc.abstractmethod
-    def gradients(self) -> Gradients:
-        """Return the gradient of the loss as the errors tell it, for every parameter."""
+    def discount(self, k: int) -> float:
+        """Return the weight of layer k in the Hopfield energy."""
+
+    @abc.abstractmethod
+    def probe(self) -> "AbstractCoupling":
+        """Return the wiring of the first sample alone, with layers at some activity."""
 
 
 @final
-class ChainWiring(AbstractWiring):
+class ChainWiring(AbstractCoupling):
     """The wiring of a chain of stages.
 
     Args:
@@ -102,6 +115,16 @@ class ChainWiring(AbstractWiring):
         self.stages, self.gain, self.depth, self.copies = stages, gain, len(stages), copies
         self.states = {0: Activity(x)} | states
         self.at: dict[int, tuple[AbstractState, AbstractLinearisation, Tensor]] = {}
+
+    def again(self, states: States, copies: int = 1) -> "ChainWiring":
+        """Return the wiring of the same inputs and other states."""
+        inputs = self.states[0]
+        held = {0: inputs} | dict(enumerate(states, 1))
+        other = ChainWiring(self.stages, self.gain, inputs.mean(), held, copies)
+        self.stage(1, renew=True)
+        below, at, sent = self.at[1]
+        other.at[1] = below, at, _repeat(sent[: len(inputs.mean())], copies)
+        return other
 
     def state(self, k: int) -> AbstractState:
         """Return the state of layer k; when one is read before its first visit, all unvisited layers are silent."""
@@ -124,7 +147,8 @@ class ChainWiring(AbstractWiring):
         if held is None or (renew and held[0] is not self.state(k - 1)):
             below = self.state(k - 1)
             imaginary = _imaginary(below)
-            at = self.stages[k - 1].linearise(below.mean if imaginary is None else lambda: below.mean().real)
+            point = below.mean if imaginary is None else lambda: below.mean().real
+            at = (held and held[1].moved(point)) or self.stages[k - 1].linearise(point)
             value = at.value.float() if at.value.dtype in _HALF else at.value  # half would swallow small nudges
             value = value if imaginary is None else torch.complex(value, at.push(imaginary))
             self.at[k] = held = below, at, _repeat(value, self.copies) if k == 1 else value
@@ -135,7 +159,7 @@ class ChainWiring(AbstractWiring):
         value, above = self.sent(k), self.states.get(k + 1)
         if self.gain == 0 or above is None:
             return value
-        return torch.add(value, self._down(k + 1, above.mean()), alpha=self.gain)
+        return self._down(k + 1, above.mean(), value, self.gain)
 
     def sent(self, k: int) -> Tensor:
         """Return `map_k(mean_{k-1})`."""
@@ -162,12 +186,13 @@ class ChainWiring(AbstractWiring):
         pushed = self.stage(k, renew=False).push(vectors[k - 1])
         return up * pushed if sent is None else torch.add(sent, pushed, alpha=up)
 
-    def _down(self, k: int, above: Tensor) -> Tensor:
-        """Send something of layer k down through the transpose, which is linear."""
+    def _down(self, k: int, above: Tensor, onto: Tensor | None = None, gain: float = 1.0) -> Tensor:
+        """Send something of layer k down through the transpose, which is linear, and add it to something there."""
         at = self.stage(k, renew=False)
         if not above.is_complex():
-            return at.feedback(above)
-        return torch.complex(at.feedback(above.real), at.feedback(above.imag))
+            return at.feedback(above, onto, gain)
+        down = torch.complex(at.feedback(above.real), at.feedback(above.imag))
+        return down if onto is None else torch.add(onto, down, alpha=gain)
 
     def finish(self, k: int) -> tuple[Tensor | None, AbstractLinearisation | None]:
         """Return the error of layer k and its stage, which nothing reads any more: neither will change again."""
