@@ -14,10 +14,13 @@ from math import sqrt
 from typing import Literal, final
 
 import torch
+from scipy.sparse.csgraph import connected_components
 from torch import Tensor, nn
 
 from dyadnet.activation import Activation, recognise
 from dyadnet.network.base import AbstractHopfield
+from dyadnet.network.blocks import as_blocks
+from dyadnet.network.layered import Layered
 from dyadnet.network.linearise import Gradients
 from dyadnet.network.state import AbstractState, Activity, States
 from dyadnet.network.wiring import AbstractCoupling
@@ -82,6 +85,41 @@ class Dense(AbstractHopfield):
             self.theta.mul_(self.mask)
             self.theta.mul_(scale / max(float(torch.linalg.matrix_norm(self.connectivity(), 2)), 1e-12))
 
+    @classmethod
+    def from_layered(
+        cls, net: Layered, structure: Structure | None = None, *, relaxation: Relaxation | None = None
+    ) -> "Dense":
+        """Return a densely connected network with copies of the weights of a chain: it has the same equilibria.
+
+        The inputs reach the lowest layer only to begin with; `theta_0` has no mask, and learning opens it to all units.
+
+        Args:
+            net: linear maps, with one activation for all hidden layers.
+            structure: None keeps the blocks and the symmetry of the chain; `free` opens every connection; the others
+                open those below the diagonal, and must have the feedback gain of the chain.
+            relaxation: how states reach equilibrium; None stands for the default of `Dense`.
+
+        Raises:
+            TypeError: naming the stage, if its map is not linear or its activation is another.
+            ValueError: if the structure has another feedback gain, or the chain has no hidden layer.
+
+        >>> chain = Layered.from_sequential(nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2)), lam=0.0)
+        >>> [int(Dense.from_layered(chain, structure).mask.sum()) for structure in (None, "skew", "free")]
+        [6, 10, 20]
+        """
+        blocks, kind = as_blocks(net), structure or "interpolated"
+        lam = net.lam if kind == "interpolated" else 0.5
+        if kind != "free" and _gain(kind, lam) != net.gain:
+            raise ValueError(f"lam={net.lam:g} is not structure={kind!r}: change it by with_lam, or take 'free'")
+        (units, inputs), mask = blocks.theta_0.shape, None if structure else blocks.mask
+        dense = cls(inputs, units, blocks.outputs, kind, lam=lam, mask=mask, relaxation=relaxation).to(blocks.theta)
+        dense.activations = blocks.activations
+        with torch.no_grad():
+            dense.theta.copy_(blocks.theta + net.gain * blocks.theta.T if kind == "free" else blocks.theta)
+            dense.theta_0.copy_(blocks.theta_0)
+            dense.bias.copy_(blocks.bias)
+        return dense
+
     def connectivity(self) -> Tensor:
         """Return `W`, `(units, units)`; the entry in row i and column j is the connection from j to i."""
         theta = self.masked()
@@ -90,6 +128,16 @@ class Dense(AbstractHopfield):
     def masked(self) -> Tensor:
         """Return `theta` with nothing where the mask has no entry."""
         return self.theta * self.mask
+
+    def acyclic(self) -> bool:
+        """Return whether no unit hears itself along any path: only a gain of 0 and a mask without cycles give that."""
+        mask = self.mask.cpu().numpy()
+        return self.gain == 0 and connected_components(mask, connection="strong", return_labels=False) == len(mask)
+
+    def bipartite(self) -> bool:
+        """Return whether units of the same layer, hidden or output, do not hear one another."""
+        hidden = len(self.mask) - self.outputs
+        return not bool(self.mask[:hidden, :hidden].any() or self.mask[hidden:, hidden:].any())
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the outputs at equilibrium, `(batch, outputs)`."""
