@@ -320,9 +320,9 @@ def test_settings_out_of_range_are_refused(make, said: str):
 
 def test_solvers_go_as_far_as_they_say():
     wiring = layered(0.0).wire(batch()[0])
-    best = wiring.best_factor(8, 1.05)
-    assert step_factor(Plain(), wiring) == 1
-    assert step_factor(Damped(0.3), wiring) == 0.3
-    assert step_factor(OverRelaxed(), wiring) == best
-    assert step_factor(Anderson(factor=0.2), wiring) == 0.2
-    assert step_factor(Anderson(), wiring) == pytest.approx(best**0.5)
+    best = wiring.best_factor(OddEven(), 8, 1.05)
+    assert step_factor(Relaxation(solver=Plain()), wiring) == 1
+    assert step_factor(Relaxation(solver=Damped(0.3)), wiring) == 0.3
+    assert step_factor(Relaxation(solver=OverRelaxed()), wiring) == best
+    assert step_factor(Relaxation(solver=Anderson(factor=0.2)), wiring) == 0.2
+    assert step_factor(Relaxation(solver=Anderson()), wiring) == pytest.approx(best**0.5)

@@ -23,7 +23,7 @@ from torch import Tensor
 from dyadnet.activation import IDENTITY
 from dyadnet.audit.settling import loop_free, settling_rate
 from dyadnet.audit.spectra import connections, map_norm
-from dyadnet.network.base import AbstractHopfield
+from dyadnet.network.base import AbstractHopfield, AbstractNetwork, hopfield
 from dyadnet.network.dense import Dense
 from dyadnet.network.layered import Layered
 from dyadnet.network.wiring import AbstractCoupling
@@ -72,7 +72,7 @@ class Certificate:
 
 
 @torch.no_grad()
-def certify(net: AbstractHopfield, x: Tensor) -> Certificate:
+def certify(net: AbstractNetwork, x: Tensor) -> Certificate:
     """Return the certificate of a network.
 
     Args:
@@ -80,6 +80,7 @@ def certify(net: AbstractHopfield, x: Tensor) -> Certificate:
         x: one input or more, of which the first is taken.
 
     Raises:
+        TypeError: for a network of neurons with energies of their own.
         ValueError: naming the activation, if one is not monotone: nothing is certain then. Naming the module, if one
             computes something else at every visit.
 
@@ -95,9 +96,10 @@ def certify(net: AbstractHopfield, x: Tensor) -> Certificate:
     >>> found.lipschitz_output, found.lipschitz_inputs  # s_2 = x/2
     (0.5, 0.5)
     """
+    net = hopfield(net, "a certificate")
     _check(net)
     x, slope = x[:1], max(activation.slope for activation in net.activations)
-    weights, factor = connections(net, x), step_factor(net.relaxation.solver, net.wire(x))
+    weights, factor = connections(net, x), step_factor(net.relaxation, net.wire(x))
     share = (1 + net.gain) / 2  # sym W = share (theta + theta^T)
     margin = 1 / slope - (share * weights.eigenvalue if share else 0.0)
     states = 1 / margin if margin > 0 and _affine(net) else inf

@@ -25,7 +25,7 @@ from dyadnet.network.linearise import Gradients
 from dyadnet.network.state import AbstractState, Activity, States
 from dyadnet.network.wiring import AbstractCoupling
 from dyadnet.relax.relaxation import Relaxation
-from dyadnet.relax.schedule import Parallel
+from dyadnet.relax.schedule import AbstractSchedule, Parallel
 from dyadnet.relax.solver import Anderson
 
 Structure = Literal["free", "lower", "symmetric", "skew", "interpolated"]
@@ -248,7 +248,7 @@ class DenseWiring(AbstractCoupling):
             grads[self.net.theta] += self.net.gain * (self.means().T @ errors) * self.net.mask
         return grads
 
-    def best_factor(self, iterations: int, margin: float) -> float:
+    def best_factor(self, schedule: AbstractSchedule, iterations: int, margin: float) -> float:
         """Return the factor of simultaneous updates for the eigenvalue of W with the largest real part and modulus.
 
         With every eigenvalue `w` of W in `Re w <= mu < 1`, `|w| <= sigma`, the modulus of `1 - a + a w` is smallest for

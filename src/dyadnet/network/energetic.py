@@ -23,7 +23,7 @@ from dyadnet.network.linearise import Gradients
 from dyadnet.network.state import AbstractState, Activity, Pair, States
 from dyadnet.network.wiring import AbstractWiring
 from dyadnet.relax.relaxation import Relaxation
-from dyadnet.relax.schedule import Parallel
+from dyadnet.relax.schedule import AbstractSchedule, Parallel
 from dyadnet.relax.solver import Damped
 
 
@@ -161,6 +161,6 @@ class EnergyWiring(AbstractWiring):
         minus = self.net.energy.energies(torch.cat([first.s_minus, second.s_minus], 1), mean, self.x)
         return (plus - minus).sum() / first.scale
 
-    def best_factor(self, iterations: int, margin: float) -> float:
+    def best_factor(self, schedule: AbstractSchedule, iterations: int, margin: float) -> float:
         """Return 1: nothing is known of how the units depend on one another."""
         return 1.0

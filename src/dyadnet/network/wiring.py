@@ -22,6 +22,7 @@ from torch import Tensor
 from dyadnet.network.linearise import AbstractLinearisation, Gradients, merge
 from dyadnet.network.stage import Stage
 from dyadnet.network.state import AbstractState, Activity, States
+from dyadnet.relax.schedule import AbstractSchedule, BottomUp, OddEven, Parallel
 
 
 class AbstractWiring(abc.ABC):
@@ -52,10 +53,11 @@ class AbstractWiring(abc.ABC):
         """Return the gradient of the loss as the errors tell it, for every parameter."""
 
     @abc.abstractmethod
-    def best_factor(self, iterations: int, margin: float) -> float:
+    def best_factor(self, schedule: AbstractSchedule, iterations: int, margin: float) -> float:
         """Return how far updates should go for the states to settle fastest.
 
         Args:
+            schedule: the order of updates.
             iterations: of power iteration for the norm of the coupling.
             margin: by which the norm is taken larger than found.
         """
@@ -148,7 +150,8 @@ class ChainWiring(AbstractCoupling):
             return held[1]
         below = self.state(k - 1)
         point = below.mean if _imaginary(below) is None else lambda: below.mean().real
-        at = (held and held[1].moved(point)) or self.stages[k - 1].linearise(point)
+        moved = held[1].moved(point) if held is not None and self.gain else None  # with loops, visits are many
+        at = moved or self.stages[k - 1].linearise(point)
         self.at[k] = below, at
         self.values.pop(k, None)
         return at
@@ -232,22 +235,27 @@ class ChainWiring(AbstractCoupling):
                 merge(grads, self.stage(k, renew=True).learn_push(below, self.gain * self.states[k].mean()))
         return grads
 
-    def best_factor(self, iterations: int, margin: float) -> float:
-        """Return the optimal factor of odd-even updates.
+    def best_factor(self, schedule: AbstractSchedule, iterations: int, margin: float) -> float:
+        """Return the optimal factor of odd-even updates, or a safe one of other orders.
 
         The layers of a chain fall into odd and even ones that only hear each other. With `sigma` the norm of the
         coupling between the two groups times the activations' slope, it is
 
-            a* = 2 / (1 + sqrt(1 - c sigma^2)),      rate |1 - a*|       (Young; for c < 0 Niethammer).
+            a* = 2 / (1 + sqrt(1 - c sigma^2)),      rate |1 - a*|       (Young; for c < 0 Niethammer)
 
-        For `c < 0` it damps: without it the updates diverge as soon as `|c| sigma^2 > 1`, although the equilibrium is
-        unique. For `c >= 0` plain odd-even updates descend an energy, and 1 is kept.
+        for odd-even and upward passes. For `c < 0` it damps: without it the updates diverge as soon as `|c| sigma^2 >
+        1`, although the equilibrium is unique. For `c >= 0` updates of one layer after another descend an energy, and 1
+        is kept. Simultaneous updates have the eigenvalues `1 - a +- a sqrt(c) sigma`: `1 / (1 - c sigma^2)` is best for
+        `c < 0`, and up to `2 / (1 + sqrt(c) sigma)` they descend for `c > 0`.
         """
-        if self.gain >= 0:
+        if self.gain == 0 or (self.gain > 0 and not isinstance(schedule, Parallel)):
             return 1.0
         slope = max(stage.activation.slope for stage in self.stages)
-        norm = margin * slope * self.coupling_norm(iterations)
-        return 2 / (1 + sqrt(1 - self.gain * norm**2))
+        coupling = self.gain * (margin * slope * self.coupling_norm(iterations)) ** 2
+        if self.gain > 0:
+            return min(1.0, 2 / (1 + sqrt(coupling)))
+        in_turn = isinstance(schedule, OddEven | BottomUp)
+        return 2 / (1 + sqrt(1 - coupling)) if in_turn else 1 / (1 - coupling)
 
     def coupling_norm(self, iterations: int) -> float:
         """Return the norm of the coupling between odd and even layers, from below, by power iteration at one sample."""

@@ -84,7 +84,7 @@ def settle(
     generator = generator or torch.Generator().manual_seed(0)
     schedule, stop, solver = relaxation.schedule, relaxation.stop, relaxation.solver
     tolerance = stop.tolerance_for(wiring.states[0].mean().dtype)
-    factor, mixer = step_factor(solver, wiring), Mixer(solver.memory) if isinstance(solver, Anderson) else None
+    factor, mixer = step_factor(relaxation, wiring), Mixer(solver.memory) if isinstance(solver, Anderson) else None
     residual, trace, iteration = torch.empty(0), [], 0
     for iteration in range(1, stop.most + 1):
         before = dict(wiring.states) if mixer is not None else {}
@@ -155,15 +155,16 @@ def _over(residual: Tensor, largest: float, tolerance: float) -> bool:
     return largest <= tolerance or (isnan(largest) and bool((residual.isnan() | (residual <= tolerance)).all()))
 
 
-def step_factor(solver: Solver, wiring: AbstractWiring) -> float:
-    """Return how far a solver goes towards each update."""
+def step_factor(relaxation: Relaxation, wiring: AbstractWiring) -> float:
+    """Return how far a relaxation goes towards each update."""
+    solver, schedule = relaxation.solver, relaxation.schedule
     match solver:
         case Damped():
             return solver.factor
         case OverRelaxed():
-            return wiring.best_factor(solver.iterations, solver.margin)
+            return wiring.best_factor(schedule, solver.iterations, solver.margin)
         case Anderson():
-            return solver.factor or sqrt(wiring.best_factor(iterations=8, margin=1.05))
+            return solver.factor or sqrt(wiring.best_factor(schedule, iterations=8, margin=1.05))
     return 1.0
 
 
