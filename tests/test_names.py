@@ -42,7 +42,10 @@ def test_a_rule_is_made_with_its_settings(specification: str, made: Any):
 @pytest.mark.parametrize(
     ("specification", "told"),
     [
-        ("hebb", "there is no rule 'hebb'; there are backprop, dual-propagation, lagrangian"),
+        (
+            "hebb",
+            "there is no rule 'hebb'; there are backprop, contrastive-hebbian, coupled-learning, dual-propagation",
+        ),
         ("", "there is no rule ''"),
         ("backprop:beta=1", "backprop has no setting 'beta'; it has none"),
         ("dual-propagation:gamma=1", "has no setting 'gamma'; it has beta, alpha, variant"),

@@ -83,11 +83,20 @@ def _gist(box: str) -> str:
     """Return what a box complains of: the part below its title without help texts, with the form of the option."""
     told, *rest = re.split(r"^ +-+ *$", box, flags=re.MULTILINE)[1:] or [box]
     first = " ".join(line.strip() for line in told.splitlines() if line.strip() and not line.startswith(" " * 10))
-    wrong = re.fullmatch(r"Error parsing (--\S+): (?:.*(?:arguments:|errors: - <class '\w+'>:) )?(.*)", first)
+    wrong = re.fullmatch(
+        r"Error parsing (--\S+): (?:.*(?:arguments:|errors: - (?:<class '\w+'>|typing.Literal\[.*?\]):) )?(.*)", first
+    )
     if wrong is None:
-        return first.rstrip(".")
+        return re.sub(r"\(('.*')\)", _choices, first.rstrip("."))
     form = re.search(rf"^ +{wrong[1]} (.*\S)", "".join(rest), re.MULTILINE)
     return f"{wrong[1]} takes {form[1] if form else 'another value'}: {wrong[2]}"
+
+
+def _choices(found: re.Match[str]) -> str:
+    """List what could have been chosen, without the None of an option that may be left out, but not given as None."""
+    choices = re.findall(r"'[^']*'", found[1])
+    there = sorted(choice for choice in choices if choice != "'None'")
+    return found[0] if len(there) == len(choices) else f"({', '.join(there)})"
 
 
 def _with_config(words: list[str], options: Mapping[str, Any]) -> list[str]:

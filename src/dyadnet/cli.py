@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, get_args
 
 import torch
 import tyro
@@ -20,11 +20,12 @@ from rich.text import Text
 from dyadnet import data, names
 from dyadnet.arguments import Command, parse
 from dyadnet.names import RequestError
-from dyadnet.progress import watcher
+from dyadnet.progress import percent, watcher
 from dyadnet.train import checkpoint, folder
 from dyadnet.train.compare import Comparison, compare, read_comparison
 from dyadnet.train.environment import environment
 from dyadnet.train.loop import Diverged, evaluate
+from dyadnet.train.models import NetworkName
 from dyadnet.train.rehearsal import rehearse
 from dyadnet.train.run import Record, Request, execute, load_dataset, read_request, restored
 from dyadnet.train.settings import Settings
@@ -39,6 +40,8 @@ class Train:
     """Train one network with one rule.
 
     Example: dyadnet train --rule dual-propagation:alpha=0,beta=0.1 --dataset mnist --hidden 512 512 --out runs/first
+
+    With feedback: dyadnet train --rule dyadic --lam 0 --dataset mnist --hidden 256 256 --epochs 5 --out runs/skew
     """
 
     settings: Shared
@@ -67,6 +70,8 @@ class Train:
 @dataclasses.dataclass(frozen=True)
 class Compare:
     """Train several rules on the same data and network, and set them side by side.
+
+    Every rule trains the network that it needs where none is named.
 
     Example: dyadnet compare --rules backprop dual-propagation:alpha=0 --seeds 0 1 2 --dataset mnist --out runs/mnist
     """
@@ -163,7 +168,8 @@ class Evaluate:
         found = evaluate(training)
         console.print(
             f"{request.rule} after epoch {len(training.history)} on {len(dataset.test)} test samples of "
-            f"{settings.dataset}: accuracy {100 * found['accuracy']:.2f} %, loss {found['loss']:.4f}",
+            f"{settings.dataset}: accuracy {100 * found['accuracy']:.2f} %, loss {found['loss']:.4f}"
+            + (f", {percent(found['unconverged'])} unsettled" if "unconverged" in found else ""),
             soft_wrap=True,
         )
 
@@ -209,6 +215,9 @@ class Info:
             for setting, takes in names.rule_settings(rule).items():
                 console.print(f"  {setting}={takes}")
         console.print(f"losses:    {', '.join(names.LOSSES)}")
+        console.print(f"networks:  {', '.join(get_args(NetworkName))}")
+        console.print(f"orders:    {', '.join(names.SCHEDULES)}")
+        console.print(f"solvers:   {'; '.join(names.solvers())}", soft_wrap=True)
         console.print(f"data sets: {', '.join(data.DATASETS)}, or an .npz file")
         for name, value in environment().items():
             console.print(f"{name + ':':10} {value}")
@@ -238,7 +247,9 @@ def _train(
     with _resumable(out):
         with watcher(console) as live:
             live.begin(request)
-            record = execute(request, out, dataset, tick=live.tick, watch=live.watch, from_checkpoint=name)
+            record = execute(
+                request, out, dataset, tick=live.tick, watch=live.watch, relaxed=live.relaxed, from_checkpoint=name
+            )
         _conclude(out, f"{request.rule} on {request.settings.dataset}", [record], request.settings, console)
 
 
@@ -248,7 +259,9 @@ def _compare(comparison: Comparison, out: Path, dataset: data.Dataset, console: 
     with _resumable(out):
         with watcher(console) as live:
             live.say("timing a step of every rule")
-            records = compare(comparison, out, dataset, begin=live.begin, tick=live.tick, watch=live.watch)
+            records = compare(
+                comparison, out, dataset, begin=live.begin, tick=live.tick, watch=live.watch, relaxed=live.relaxed
+            )
         _conclude(out, f"{len(comparison.rules)} rules on {settings.dataset}", records, settings, console)
 
 
@@ -264,9 +277,18 @@ def _resumable(out: Path) -> Iterator[None]:
 def _conclude(out: Path, title: str, records: list[Record], settings: Settings, console: Console) -> None:
     from dyadnet.report import table, write_report  # plotly takes a while to import
 
-    page = write_report(out / folder.REPORT, title, records, environment(), dataclasses.asdict(settings))
+    page = write_report(out / folder.REPORT, title, records, environment(), _settled(settings, records))
     console.print(table(records))
     console.print(f"report: {page}", soft_wrap=True)
+
+
+def _settled(settings: Settings, records: list[Record]) -> dict[str, Any]:
+    """Return the settings, with what the runs chose where they leave that open."""
+    chosen = [record.get("chosen", {}) for record in records]
+    values = dataclasses.asdict(settings)
+    for name in (name for name, value in values.items() if value is None):
+        values[name] = list(dict.fromkeys(run[name] for run in chosen if name in run)) or None
+    return values
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -5,18 +5,25 @@ A specification is a name in kebab case with its settings behind a colon: `dual-
 
 import dataclasses
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from types import NoneType, UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import torch
 from torch import nn
 
 from dyadnet.loss import AbstractLoss, cross_entropy, squared_error
+from dyadnet.relax.relaxation import Relaxation
 from dyadnet.relax.schedule import AbstractSchedule, BottomUp, OddEven, Parallel, RandomOrder, Sweeps
+from dyadnet.relax.solver import Anderson, Damped, OverRelaxed, Plain, Solver
 from dyadnet.rule.backprop import Backprop
 from dyadnet.rule.base import AbstractRule
+from dyadnet.rule.contrastive_hebbian import ContrastiveHebbian, CoupledLearning
 from dyadnet.rule.dual_propagation import DualPropagation
+from dyadnet.rule.dyadic import Dyadic
+from dyadnet.rule.equilibrium_propagation import EquilibriumPropagation
 from dyadnet.rule.lagrangian import Lagrangian
+from dyadnet.rule.recurrent_backprop import RecurrentBackprop
 
 
 class RequestError(ValueError):
@@ -27,6 +34,11 @@ RULES: dict[str, type[AbstractRule]] = {
     "backprop": Backprop,
     "lagrangian": Lagrangian,
     "dual-propagation": DualPropagation,
+    "dyadic": Dyadic,
+    "recurrent-backprop": RecurrentBackprop,
+    "equilibrium-propagation": EquilibriumPropagation,
+    "contrastive-hebbian": ContrastiveHebbian,
+    "coupled-learning": CoupledLearning,
 }
 SCHEDULES: dict[str, Callable[..., AbstractSchedule]] = {
     "sweeps": Sweeps,
@@ -35,13 +47,20 @@ SCHEDULES: dict[str, Callable[..., AbstractSchedule]] = {
     "parallel": Parallel,
     "random-order": RandomOrder,
 }
+SOLVERS: dict[str, type[Solver]] = {
+    "plain": Plain,
+    "damped": Damped,
+    "over-relaxed": OverRelaxed,
+    "anderson": Anderson,
+}
 LOSSES: dict[str, AbstractLoss] = {"cross-entropy": cross_entropy, "squared-error": squared_error}
 
 
 def rule(specification: str) -> AbstractRule:
     """Return the rule that a specification names.
 
-    `schedule` takes the name of a schedule and `passes` its number of passes.
+    `schedule` takes the name of a schedule and `passes` its number of passes. How a rule relaxes is no setting of its
+    own: it is the network's.
 
     >>> rule("dual-propagation:alpha=0,schedule=random-order,passes=8").schedule
     RandomOrder(passes=8)
@@ -49,14 +68,7 @@ def rule(specification: str) -> AbstractRule:
     Raises:
         RequestError: for an unknown rule or setting, or a value out of range.
     """
-    name, settings = _split(specification)
-    made = _pick(RULES, name, "rule")
-    unknown = sorted(set(settings) - set(rule_settings(name)))
-    if unknown:
-        raise RequestError(f"{name} has no setting {unknown[0]!r}; it has {_list(rule_settings(name)) or 'none'}")
-    hints, schedule = get_type_hints(made), _schedule(settings, of=name)
-    values = {key: _value(key, value, hints[key]) for key, value in settings.items() if key in hints}
-    return _made(made, name, values | schedule)
+    return _specified(RULES, specification, "rule")
 
 
 def rule_settings(name: str) -> dict[str, str]:
@@ -65,15 +77,48 @@ def rule_settings(name: str) -> dict[str, str]:
     >>> rule_settings("lagrangian")["schedule"]
     'sweeps (or bottom-up, odd-even, parallel, random-order)'
     """
-    settings: dict[str, str] = {}
-    hints = get_type_hints(RULES[name])
-    for field in dataclasses.fields(RULES[name]):  # pyright: ignore[reportArgumentType]
-        if field.name == "schedule":
-            settings |= {"schedule": _choice("sweeps", SCHEDULES), "passes": "N (of the schedule; each has a default)"}
-        else:
-            default = "?" if field.default is dataclasses.MISSING else field.default
-            settings[field.name] = _choice(default, get_args(hints[field.name]))
-    return settings
+    return _settings(RULES[name])
+
+
+def order(name: str) -> AbstractSchedule:
+    """Return the order of a relaxation's updates of that name."""
+    return _pick(SCHEDULES, name, "order")()
+
+
+def solver(specification: str) -> Solver:
+    """Return the solver that a specification names.
+
+    >>> solver("anderson:memory=5")
+    Anderson(memory=5, factor=None)
+
+    Raises:
+        RequestError: for an unknown solver or setting, or a value out of range.
+    """
+    return _specified(SOLVERS, specification, "solver")
+
+
+def solvers() -> list[str]:
+    """Return every solver as a specification, with its defaults.
+
+    >>> solvers()[:2]
+    ['plain', 'damped:factor=0.5']
+    """
+    return [specification(SOLVERS, made()) for made in SOLVERS.values()]
+
+
+def specification(known: Mapping[str, Callable[..., Any]], thing: Any) -> str:
+    """Return what names a solver or a schedule on the command line; settings that are None are left out.
+
+    >>> specification(SOLVERS, Damped(0.25))
+    'damped:factor=0.25'
+    """
+    settings = [f"{key}={value}" for key, value in dataclasses.asdict(thing).items() if value is not None]
+    return ":".join(filter(None, (name_of(known, thing), ",".join(settings))))
+
+
+def name_of(known: Mapping[str, Callable[..., Any]], thing: Any) -> str:
+    """Return the name of a thing's kind on the command line."""
+    return next(name for name, made in known.items() if type(thing) is made)
 
 
 def loss(name: str) -> AbstractLoss:
@@ -131,6 +176,33 @@ def _split(specification: str) -> tuple[str, dict[str, str]]:
     return name.strip(), settings
 
 
+def _specified(known: Mapping[str, type[Any]], specification: str, kind: str) -> Any:
+    """Make the dataclass that a specification names."""
+    name, settings = _split(specification)
+    made = _pick(known, name, kind)
+    accepted = _settings(made)
+    unknown = sorted(set(settings) - set(accepted))
+    if unknown:
+        raise RequestError(f"{name} has no setting {unknown[0]!r}; it has {_list(accepted) or 'none'}")
+    hints, schedule = get_type_hints(made), _schedule(settings, of=name)
+    values = {key: _value(key, value, hints[key]) for key, value in settings.items() if key in hints}
+    return _made(made, name, values | schedule)
+
+
+def _settings(made: type[Any]) -> dict[str, str]:
+    """Describe the fields that a dataclass takes on the command line."""
+    settings: dict[str, str] = {}
+    hints = get_type_hints(made)
+    for field in dataclasses.fields(made):
+        if field.name == "schedule":
+            settings |= {"schedule": _choice("sweeps", SCHEDULES), "passes": "N (of the schedule; each has a default)"}
+        elif Relaxation not in get_args(hints[field.name]):
+            default = "?" if field.default is dataclasses.MISSING else field.default
+            literal = get_origin(hints[field.name]) is Literal
+            settings[field.name] = _choice(default, get_args(hints[field.name]) if literal else ())
+    return settings
+
+
 def _schedule(settings: dict[str, str], of: str) -> dict[str, AbstractSchedule]:
     """Take `schedule` and `passes` out of the settings, as one schedule object."""
     name, passes = settings.pop("schedule", None), settings.pop("passes", None)
@@ -141,7 +213,9 @@ def _schedule(settings: dict[str, str], of: str) -> dict[str, AbstractSchedule]:
 
 
 def _value(key: str, value: str, kind: Any) -> Any:
-    """Read a setting as its type."""
+    """Read a setting as its type; one that may be None is given as what else it may be."""
+    if get_origin(kind) is UnionType:
+        (kind,) = set(get_args(kind)) - {NoneType}
     if get_origin(kind) is Literal or kind is bool:
         choices = {"true": True, "false": False} if kind is bool else {choice: choice for choice in get_args(kind)}
         if value not in choices:
@@ -166,7 +240,7 @@ def _like(key: str, value: str, parameter: inspect.Parameter) -> Any:
     return value if isinstance(default, str) else _value(key, value, float)
 
 
-def _pick(known: dict[str, Any], name: str, kind: str) -> Any:
+def _pick(known: Mapping[str, Any], name: str, kind: str) -> Any:
     if name not in known:
         raise RequestError(f"there is no {kind} {name!r}; there are {_list(sorted(known))}")
     return known[name]

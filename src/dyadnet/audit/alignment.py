@@ -1,25 +1,28 @@
 """How well a rule's update agrees with the exact gradient, layer by layer."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
 from dyadnet.loss import Loss
+from dyadnet.network.base import AbstractNetwork
 from dyadnet.network.layered import Layered
 from dyadnet.network.linearise import Gradients
+from dyadnet.relax.stopping import Residual
 from dyadnet.rule.backprop import Backprop
 from dyadnet.rule.base import AbstractRule, Estimate
 from dyadnet.rule.dual_propagation import Dyad
+from dyadnet.rule.recurrent_backprop import RecurrentBackprop
 
 
 @dataclass(frozen=True)
 class LayerAlignment:
-    """Agreement of one stage.
+    """Agreement of one layer.
 
     Attributes:
-        layer: the stage's name.
+        layer: its name: that of a stage, or of a parameter of a densely connected network.
         cosine: of the angle between the estimate and the exact gradient; nan where one of them vanishes.
         norm_ratio: length of the estimate over that of the exact gradient; nan where the latter vanishes.
         straddling: share of units whose two states lie on different sides of a kink; None where there are no dyads.
@@ -32,14 +35,21 @@ class LayerAlignment:
 
 
 def alignment(
-    rule: AbstractRule, net: Layered, loss: Loss, x: Tensor, y: Tensor, *, reference: AbstractRule | None = None
+    rule: AbstractRule,
+    net: AbstractNetwork,
+    loss: Loss,
+    x: Tensor,
+    y: Tensor,
+    *,
+    reference: AbstractRule | None = None,
 ) -> list[LayerAlignment]:
-    """Compare a rule's gradient with backpropagation's, for each stage that has parameters.
+    """Compare a rule's gradient with the exact one, layer by layer.
 
     Args:
         rule: the rule to look at.
         net, loss, x, y: as `rule.estimate` takes them.
-        reference: what to compare with; None stands for `Backprop()`.
+        reference: what to compare with; None stands for backpropagation, and in a network with loops for
+            `RecurrentBackprop`, settled to the library's own tolerance.
 
     >>> _ = torch.manual_seed(0)
     >>> from dyadnet import DualPropagation, squared_error
@@ -49,16 +59,15 @@ def alignment(
     ['1.000', '1.000']
     """
     estimate = rule.estimate(net, loss, x, y)
-    exact = (reference or Backprop()).estimate(net, loss, x, y, keep_states=False).grads
+    exact = (reference or _exact(net)).estimate(net, loss, x, y, keep_states=False).grads
     found = []
-    for k, stage in enumerate(net.stages):
-        parameters = stage.parameters()
+    for k, (name, parameters) in enumerate(net.groups()):
         if parameters:
             ours, theirs = _flat(estimate.grads, parameters), _flat(exact, parameters)
             sizes = ours.norm(), theirs.norm()
             found.append(
                 LayerAlignment(
-                    stage.name,
+                    name,
                     float(ours @ theirs / (sizes[0] * sizes[1])),
                     float(sizes[0] / sizes[1]),
                     _straddling(estimate, k),
@@ -67,13 +76,21 @@ def alignment(
     return found
 
 
-def residual(rule: AbstractRule, net: Layered, loss: Loss, x: Tensor, y: Tensor) -> float | None:
+def has_loops(net: AbstractNetwork) -> bool:
+    """Return whether a network's states have to relax: all but feedforward chains."""
+    return not (isinstance(net, Layered) and net.gain == 0)
+
+
+def residual(rule: AbstractRule, net: AbstractNetwork, loss: Loss, x: Tensor, y: Tensor) -> float | None:
     """Return how far the states that a rule reaches are from settled; None for a rule without states.
 
-    That is the largest change, relative to the layer's own size, that following the schedule once more makes to the
-    mean or the error of a layer.
+    For a rule that relaxes it is that of the sample furthest from settled. For others it is the largest change,
+    relative to the layer's own size, that following the schedule once more makes to the mean or the error of a layer.
     """
-    states = rule.estimate(net, loss, x, y).states
+    estimate = rule.estimate(net, loss, x, y)
+    if estimate.solution is not None:
+        return float(estimate.solution.residual.max())
+    states = estimate.states
     if states is None:
         return None
     again = rule.estimate(net, loss, x, y, states=states).states or []
@@ -84,10 +101,18 @@ def residual(rule: AbstractRule, net: Layered, loss: Loss, x: Tensor, y: Tensor)
     return max(float((new - old).norm() / new.norm().clamp(min=tiny)) for old, new in pairs)
 
 
+def _exact(net: AbstractNetwork) -> AbstractRule:
+    """The rule that gives the exact gradient of a network."""
+    if not has_loops(net):
+        return Backprop()
+    return RecurrentBackprop(replace(net.relaxation, stop=Residual(), strict=False))
+
+
 def _flat(grads: Gradients, parameters: Sequence[nn.Parameter]) -> Tensor:
     return torch.cat([grads[p].flatten().double() for p in parameters])
 
 
 def _straddling(estimate: Estimate, k: int) -> float | None:
-    state = estimate.states[k] if estimate.states else None
+    states = estimate.states or ()
+    state = states[k] if k < len(states) else None
     return float(state.straddling()) if isinstance(state, Dyad) else None

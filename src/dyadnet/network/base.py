@@ -43,6 +43,10 @@ class AbstractNetwork(nn.Module, abc.ABC):
         """Name the modules that compute something else at every visit (dropout and batch statistics in training)."""
 
     @abc.abstractmethod
+    def groups(self) -> list[tuple[str, list[nn.Parameter]]]:
+        """Return the trainable parameters by layer, each with its name; a layer may have none."""
+
+    @abc.abstractmethod
     def energy_missing(self) -> str | None:
         """Say why the network has no Hopfield energy, or return None where it has one."""
 

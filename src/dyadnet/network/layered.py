@@ -108,6 +108,10 @@ class Layered(AbstractHopfield):
         """Return the wiring for one batch."""
         return ChainWiring(self.stages, self.gain, x, dict(enumerate(states or (), 1)), copies)
 
+    def groups(self) -> list[tuple[str, list[nn.Parameter]]]:
+        """Return the parameters of every stage."""
+        return [(stage.name, stage.parameters()) for stage in self.stages]
+
     def energy_missing(self) -> str | None:
         """Feedback must not be negative or absent, and activations must be monotone."""
         for stage in self.stages:

@@ -11,7 +11,8 @@ from dyadnet import data, names
 from dyadnet.names import RequestError
 from dyadnet.train import folder
 from dyadnet.train.environment import environment
-from dyadnet.train.loop import Tick, prepare
+from dyadnet.train.loop import Relaxed, Tick, prepare
+from dyadnet.train.plan import fitted, unused
 from dyadnet.train.run import Record, Request, Watch, execute, read_request, step_cost
 from dyadnet.train.settings import Settings, from_dict
 
@@ -35,6 +36,10 @@ class Comparison:
                 raise RequestError(f"a rule is named twice: {first} and {second} are the same")
         if len(set(self.seeds)) < len(self.seeds):
             raise RequestError(f"a seed is named twice: {' '.join(map(str, self.seeds))}")
+        idle = [unused(self.settings, names.rule(rule)) for rule in self.rules]
+        for name, why in idle[0].items():
+            if all(name in others for others in idle):
+                raise RequestError(f"{name.replace('_', '-')} is {why}")
         self.runs()
 
     def config(self) -> dict[str, Any]:
@@ -48,8 +53,12 @@ class Comparison:
         }
 
     def runs(self) -> list[Request]:
-        """Return the runs, all rules of the first seed before the next seed."""
-        return [Request(rule, seed, self.settings) for seed in self.seeds for rule in self.rules]
+        """Return the runs, all rules of the first seed before the next seed.
+
+        A run has those of the settings that its rule makes use of.
+        """
+        settings = {rule: fitted(self.settings, names.rule(rule)) for rule in self.rules}
+        return [Request(rule, seed, settings[rule]) for seed in self.seeds for rule in self.rules]
 
 
 def read_comparison(path: Path) -> Comparison:
@@ -69,6 +78,7 @@ def compare(
     begin: Begin = lambda request, number, runs: None,
     tick: Tick = lambda step, steps, loss: None,
     watch: Watch = lambda metrics: None,
+    relaxed: Relaxed = lambda metrics: None,
 ) -> list[Record]:
     """Run every rule with every seed in sub-folders of `path`, skipping finished runs; write `compare.json`.
 
@@ -83,19 +93,22 @@ def compare(
         place = path / run_name(request)
         record = _finished(place, request)
         if record is None:
-            record = execute(request, place, dataset, tick=tick, watch=watch)
+            record = execute(request, place, dataset, tick=tick, watch=watch, relaxed=relaxed)
         else:
             watch(record["history"][-1])
         step_ms, step_ratio = costs[request.rule]
-        records.append(record | {"step_ms": step_ms, "step_ratio_to_backprop": step_ratio})
+        record |= {"step_ms": step_ms, "step_ratio_to_backprop": step_ratio}
+        if request.seed != comparison.seeds[0]:  # one picture a rule will do
+            record["connectivity"] = None
+        records.append(record)
     folder.write_json(path / folder.COMPARISON, records)
     return records
 
 
-def step_costs(comparison: Comparison, dataset: data.Dataset) -> dict[str, tuple[float, float]]:
+def step_costs(comparison: Comparison, dataset: data.Dataset) -> dict[str, tuple[float, float | None]]:
     """Return the time of a step in ms and its ratio to backpropagation for every rule."""
-    seed = comparison.seeds[0]
-    return {rule: step_cost(prepare(comparison.settings, rule, seed, dataset)) for rule in comparison.rules}
+    first = comparison.runs()[: len(comparison.rules)]
+    return {run.rule: step_cost(prepare(run.settings, run.rule, run.seed, dataset)) for run in first}
 
 
 def _finished(place: Path, request: Request) -> Record | None:

@@ -10,17 +10,21 @@ import torch
 from torch import Tensor, nn
 
 from dyadnet import data, names
-from dyadnet.audit.alignment import alignment
+from dyadnet.audit.alignment import alignment, has_loops
 from dyadnet.loss import AbstractLoss
-from dyadnet.network.layered import Layered
+from dyadnet.network.base import AbstractNetwork
 from dyadnet.network.state import States
+from dyadnet.relax.relaxation import Relaxation, Solution
 from dyadnet.rule.base import AbstractRule, Estimate
-from dyadnet.train.models import build, initialise
+from dyadnet.train.plan import Plan, choose, make, tolerance
 from dyadnet.train.settings import Settings
+from dyadnet.train.settling import Tally, counted, finite, unsettled
 
 Metrics = dict[str, Any]
 Tick = Callable[[int, int, float], None]
 """Called now and then within an epoch with `(step, steps, mean loss so far)`."""
+Relaxed = Callable[[Metrics], None]
+"""Called ahead of a tick with what the relaxations of the epoch took and left so far, where there are any."""
 
 _LOOK_EVERY = 25  # steps between two looks at the loss: on an accelerator each look waits for the device
 
@@ -35,8 +39,10 @@ class Training:
 
     settings: Settings
     dataset: data.Dataset
-    net: Layered
+    plan: Plan
+    net: AbstractNetwork
     rule: AbstractRule
+    relaxation: Relaxation | None
     loss: AbstractLoss
     optimizer: torch.optim.Optimizer
     rates: torch.optim.lr_scheduler.LambdaLR
@@ -89,17 +95,20 @@ def prepare(settings: Settings, rule: str, seed: int, dataset: data.Dataset) -> 
     """
     torch.manual_seed(seed)
     device = pick_device(settings.device)
-    model = build(settings.network, dataset.shape, dataset.classes, settings.hidden, settings.activation)
-    initialise(model, settings.init)
-    net = Layered.from_sequential(model.to(device))
+    named = names.rule(rule)
+    plan = choose(settings, named)
+    net, made, relaxation = make(plan, settings, named, dataset.shape, dataset.classes)
+    net = net.to(device)
     optimizer = names.optimizer(settings.optimizer, net.parameters(), settings.learning_rate)
     steps = math.ceil(len(dataset.train) / settings.batch_size)
     return Training(
         settings,
         data.resident(dataset, device),
+        plan,
         net,
-        names.rule(rule),
-        names.loss(settings.loss),
+        made,
+        relaxation,
+        names.loss(plan.loss),
         optimizer,
         torch.optim.lr_scheduler.LambdaLR(optimizer, rate_factor(settings, steps)),
         order=torch.Generator().manual_seed(seed),
@@ -164,7 +173,7 @@ def step(training: Training, x: Tensor, y: Tensor, states: States | None = None)
     """Update the weights once; `states` of a batch of another size are not used."""
     settings = training.settings
     training.optimizer.zero_grad()
-    with torch.autocast(training.device.type, torch.bfloat16, enabled=settings.bf16):
+    with counted(), torch.autocast(training.device.type, torch.bfloat16, enabled=settings.bf16):
         estimate = training.rule.backward(
             training.net,
             training.loss,
@@ -181,7 +190,9 @@ def step(training: Training, x: Tensor, y: Tensor, states: States | None = None)
     return estimate
 
 
-def train_epoch(training: Training, tick: Tick = lambda step, steps, loss: None) -> Metrics:
+def train_epoch(
+    training: Training, tick: Tick = lambda step, steps, loss: None, relaxed: Relaxed = lambda metrics: None
+) -> Metrics:
     """Train for one epoch, measure, and append the metrics to the history.
 
     Raises:
@@ -189,7 +200,7 @@ def train_epoch(training: Training, tick: Tick = lambda step, steps, loss: None)
     """
     settings, epoch = training.settings, len(training.history) + 1
     rate, start = training.optimizer.param_groups[0]["lr"], time.perf_counter()
-    loss, accuracy = _pass(training, epoch, tick)
+    loss, accuracy, tally = _pass(training, epoch, tick, relaxed)
     seconds = time.perf_counter() - start
     tested = evaluate(training)
     if not math.isfinite(tested["loss"]):
@@ -199,6 +210,7 @@ def train_epoch(training: Training, tick: Tick = lambda step, steps, loss: None)
     if training.dataset.validation is not None:
         held_out = evaluate(training, training.dataset.validation)
         metrics |= {f"validation_{name}": value for name, value in held_out.items()}
+    metrics |= tally.metrics()
     metrics |= {"learning_rate": rate, "seconds": seconds, "step_ms": 1e3 * seconds / training.steps}
     if settings.align_every and (epoch % settings.align_every == 0 or epoch == settings.epochs):
         metrics |= agreement(training)
@@ -206,14 +218,17 @@ def train_epoch(training: Training, tick: Tick = lambda step, steps, loss: None)
     return metrics
 
 
-def _pass(training: Training, epoch: int, tick: Tick) -> tuple[float, float]:
-    """See the training set once; return mean loss and accuracy as the samples were met."""
+def _pass(
+    training: Training, epoch: int, tick: Tick, relaxed: Relaxed = lambda metrics: None
+) -> tuple[float, float, Tally]:
+    """See the training set once; return mean loss and accuracy as the samples were met, and how states settled."""
     training.net.train()
     total, right, seen = torch.zeros((), device=training.device), torch.zeros((), device=training.device), 0
-    states: States | None = None
+    states, tally = None, Tally(tolerance(training.settings))
     for number, (x, y) in enumerate(training_batches(training), 1):
         estimate = step(training, x, y, states)
         states = estimate.states if training.settings.carry_states else None
+        tally.add(estimate.solution)
         total += estimate.loss * len(x)
         right += (estimate.output.argmax(1) == y).sum()
         seen += len(x)
@@ -221,27 +236,44 @@ def _pass(training: Training, epoch: int, tick: Tick) -> tuple[float, float]:
             mean = total.item() / seen
             if not math.isfinite(mean):
                 raise Diverged(f"the loss became {mean} in epoch {epoch}, by step {number}")
+            if tally.steps:
+                relaxed(tally.metrics())
             tick(number, training.steps, mean)
-    return total.item() / seen, right.item() / seen
+    return total.item() / seen, right.item() / seen, tally
 
 
 @torch.no_grad()
 def evaluate(training: Training, split: data.Split | None = None) -> dict[str, float]:
-    """Return loss and accuracy on a split, by default the test split."""
+    """Return loss and accuracy on a split, by default the test split.
+
+    Where the states have to relax, also the share of samples that have not settled.
+    """
     training.net.eval()
-    split, total, right = split or training.dataset.test, 0.0, 0
+    split, total, right, missing = split or training.dataset.test, 0.0, 0, 0
     for x, y in data.batches(training.dataset, split, 1000, normalise=training.settings.normalise):
-        output = training.net(x)
+        output, solution = _predict(training.net, x)
         total += training.loss(output, y).sum().item()
         right += int((output.argmax(1) == y).sum())
-    return {"loss": total / len(split), "accuracy": right / len(split)}
+        missing += 0 if solution is None else unsettled(solution, tolerance(training.settings))
+    found = {"loss": total / len(split), "accuracy": right / len(split)}
+    return found | {"unconverged": missing / len(split)} if has_loops(training.net) else found
+
+
+def _predict(net: AbstractNetwork, x: Tensor) -> tuple[Tensor, Solution | None]:
+    """Return the output, and how it settled in a network whose states have to."""
+    if not has_loops(net):
+        return net(x), None
+    with counted():
+        solution = net.relax(x)
+    return solution.states[-1].mean(), solution
 
 
 def agreement(training: Training) -> dict[str, list[float | None]]:
     """Return cosine, norm ratio and straddling share of every layer on the first training samples."""
     training.net.eval()
     x, y = first_batch(training, training.settings.align_samples)
-    layers = alignment(training.rule, training.net, training.loss, x, y)
+    with counted():
+        layers = alignment(training.rule, training.net, training.loss, x, y)
     return {
         "alignment": [finite(layer.cosine) for layer in layers],
         "norm_ratio": [finite(layer.norm_ratio) for layer in layers],
@@ -252,8 +284,3 @@ def agreement(training: Training) -> dict[str, list[float | None]]:
 def first_batch(training: Training, size: int) -> tuple[Tensor, Tensor]:
     """Return the first training samples, not augmented."""
     return next(data.batches(training.dataset, training.dataset.train, size, normalise=training.settings.normalise))
-
-
-def finite(value: float | None) -> float | None:
-    """Return a value that JSON can hold: None for what is not a finite number."""
-    return value if value is not None and math.isfinite(value) else None

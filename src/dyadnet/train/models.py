@@ -9,7 +9,8 @@ from torch import nn
 
 from dyadnet.activation import UnitSigmoid
 
-NetworkName = Literal["mlp", "cnn", "vgg16"]
+ChainName = Literal["mlp", "cnn", "vgg16"]
+NetworkName = Literal[ChainName, "hopfield", "dense"]
 ActivationName = Literal["relu", "leaky-relu", "tanh", "sigmoid", "unit-sigmoid", "hard-sigmoid", "silu", "gelu"]
 Initialisation = Literal["torch", "he", "lecun", "glorot"]
 
@@ -47,8 +48,13 @@ def convolutional(
     blocks: Sequence[tuple[int, int]],
     hidden: Sequence[int],
     activation: ActivationName = "relu",
+    *,
+    feedback: bool = False,
 ) -> nn.Sequential:
     """Return blocks of 3x3 convolutions, each closed by a 2x2 max-pooling, and a perceptron on top.
+
+    With feedback, averages of drives are pooled, before the activation: feedback to the winner of a window can make it
+    lose, and states that keep changing sides never settle.
 
     Args:
         shape: of one image, `(channels, height, width)`.
@@ -56,6 +62,7 @@ def convolutional(
         blocks: channels and number of convolutions of every block.
         hidden: widths of the hidden layers on top.
         activation: of every hidden layer.
+        feedback: whether the network is to have feedback.
 
     Raises:
         ValueError: if samples are not images, or too small for the poolings.
@@ -70,22 +77,28 @@ def convolutional(
         for _ in range(count):
             layers += [nn.Conv2d(channels, wide, 3, padding=1), ACTIVATIONS[activation]()]
             channels = wide
-        layers.append(nn.MaxPool2d(2))
+        layers = [*layers[:-1], nn.AvgPool2d(2), layers[-1]] if feedback else [*layers, nn.MaxPool2d(2)]
         height, width = height // 2, width // 2
     return nn.Sequential(*layers, *mlp((channels, height, width), classes, hidden, activation))
 
 
 def build(
-    network: NetworkName, shape: Sequence[int], classes: int, hidden: Sequence[int], activation: ActivationName = "relu"
+    network: ChainName,
+    shape: Sequence[int],
+    classes: int,
+    hidden: Sequence[int],
+    activation: ActivationName = "relu",
+    *,
+    feedback: bool = False,
 ) -> nn.Sequential:
     """Return the named network: `mlp`, `cnn` (32 and 64 channels) or the `vgg16` of papers C and D."""
     match network:
         case "mlp":
             return mlp(shape, classes, hidden, activation)
         case "cnn":
-            return convolutional(shape, classes, ((32, 1), (64, 1)), hidden, activation)
+            return convolutional(shape, classes, ((32, 1), (64, 1)), hidden, activation, feedback=feedback)
         case "vgg16":
-            return convolutional(shape, classes, _VGG16, (4096, 4096), activation)
+            return convolutional(shape, classes, _VGG16, (4096, 4096), activation, feedback=feedback)
 
 
 def initialise(model: nn.Module, how: Initialisation) -> None:

@@ -1,8 +1,9 @@
 """A rehearsal: whatever can be refused is refused before a run folder is made, or an old one emptied."""
 
-from dyadnet import data
+from dyadnet import data, names
 from dyadnet.names import RequestError
 from dyadnet.train.loop import prepare, step, training_batches
+from dyadnet.train.plan import choose
 from dyadnet.train.run import Request, summary_writer
 
 
@@ -23,7 +24,8 @@ def rehearse(request: Request, dataset: data.Dataset) -> None:
         raise
     except (ValueError, TypeError, RuntimeError, AssertionError) as error:
         settings = request.settings
+        network = choose(settings, names.rule(request.rule)).network
         raise RequestError(
-            f"{request.rule} cannot train {settings.network} on {settings.dataset} with {settings.optimizer}: "
+            f"{request.rule} cannot train {network} on {settings.dataset} with {settings.optimizer}: "
             f"{str(error).splitlines()[0]}"
         ) from error

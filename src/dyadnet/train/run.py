@@ -9,13 +9,18 @@ from statistics import median
 from typing import Any
 
 from dyadnet import data, names
-from dyadnet.audit.alignment import residual
+from dyadnet.audit.alignment import has_loops, residual
 from dyadnet.names import RequestError
+from dyadnet.network.base import AbstractNetwork
+from dyadnet.network.layered import Layered
 from dyadnet.rule.backprop import Backprop
 from dyadnet.train import checkpoint, folder
 from dyadnet.train.environment import environment
-from dyadnet.train.loop import Diverged, Metrics, Tick, Training, finite, first_batch, prepare, step, train_epoch
+from dyadnet.train.loop import Diverged, Metrics, Relaxed, Tick, Training, first_batch, prepare, step, train_epoch
+from dyadnet.train.plan import described
+from dyadnet.train.portrait import connectivity, relaxing
 from dyadnet.train.settings import Settings, from_dict
+from dyadnet.train.settling import counted, finite
 from dyadnet.train.timing import interleaved, ratio
 
 Record = dict[str, Any]
@@ -100,6 +105,7 @@ def execute(
     *,
     tick: Tick = lambda step, steps, loss: None,
     watch: Watch = lambda metrics: None,
+    relaxed: Relaxed = lambda metrics: None,
     from_checkpoint: checkpoint.Name = checkpoint.NAME,
 ) -> Record:
     """Train in the folder `path` from where it stands, to the end; return the record of the run.
@@ -116,7 +122,7 @@ def execute(
     with _scalars(path, request.settings, len(training.history)) as scalars:
         while len(training.history) < request.settings.epochs:
             try:
-                metrics = train_epoch(training, tick)
+                metrics = train_epoch(training, tick, relaxed)
             except Diverged as error:
                 raise Diverged(f"{request.rule}, seed {request.seed}: {error}; {_last_good(path, training)}") from error
             checkpoint.save(path, training.state())
@@ -131,10 +137,6 @@ def execute(
 def summarise(request: Request, training: Training) -> Record:
     """Return the record of a finished run."""
     settings, last, best = request.settings, training.history[-1], chosen(training.history)
-    training.net.eval()
-    x, y = first_batch(training, settings.align_samples)
-    distance = residual(training.rule, training.net, training.loss, x, y)
-    passes = training.rule.estimate(training.net, training.loss, x, y, keep_states=False).passes
     return {
         "rule": request.rule,
         "dataset": settings.dataset,
@@ -148,7 +150,9 @@ def summarise(request: Request, training: Training) -> Record:
         "alignment": last.get("alignment", []),
         "norm_ratio": last.get("norm_ratio", []),
         "straddling": last.get("straddling", []),
-        "relaxation": {"iterations": passes, "residual": finite(distance), "converged": None},
+        "relaxation": _relaxation(training),
+        "connectivity": connectivity(training.net) if has_loops(training.net) else None,
+        "chosen": described(training.plan, training.relaxation),
         "history": training.history,
         "environment": environment(training.device),
     }
@@ -164,30 +168,57 @@ def chosen(history: list[Metrics]) -> Metrics:
     return max(held_out, key=lambda metrics: metrics["validation_accuracy"]) if held_out else history[-1]
 
 
+def _relaxation(training: Training) -> dict[str, Any]:
+    """Return how settled the states of a finished run are: over its last epoch, for a rule that relaxes."""
+    last, net = training.history[-1], training.net.eval()
+    x, y = first_batch(training, training.settings.align_samples)
+    if "unconverged" in last:
+        found = {name: last[name] for name in ("iterations", "residual", "unconverged")}
+        found |= {"converged": last["unconverged"] == 0}
+        with counted():
+            return found | (relaxing(net, x) if has_loops(net) else {})
+    distance = residual(training.rule, net, training.loss, x, y)
+    passes = training.rule.estimate(net, training.loss, x, y, keep_states=False).passes
+    return {"iterations": passes, "residual": finite(distance), "converged": None}
+
+
 def describe(training: Training) -> str:
-    """Name a network by its kind and its widths.
+    """Name a network by its kind and its widths, and by its feedback where it has some.
 
-    The widths are those of the linear maps' inputs and outputs, or the number of stages of a convolutional network.
+    The widths are those of the linear maps' inputs and outputs, or the number of stages of a convolutional network;
+    for a dense network those of the inputs, all hidden units, and the outputs.
     """
-    settings, shape = training.settings, training.dataset.shape
-    if settings.network == "mlp":
-        return "-".join(str(width) for width in (prod(shape), *settings.hidden, training.dataset.classes))
-    return f"{settings.network} ({len(training.net.stages)} stages)"
+    plan, settings, shape = training.plan, training.settings, training.dataset.shape
+    feedback = "" if plan.lam in (None, 0.5) else f", lam {plan.lam:g}"
+    if isinstance(training.net, Layered) and plan.network not in ("mlp", "hopfield"):
+        return f"{plan.network} ({len(training.net.stages)} stages){feedback}"
+    dense = plan.network == "dense"
+    hidden = (sum(settings.hidden),) if dense else settings.hidden
+    widths = "-".join(str(width) for width in (prod(shape), *hidden, training.dataset.classes))
+    return (f"dense {widths}, {plan.structure}" if dense else widths) + feedback
 
 
-def step_cost(training: Training, rounds: int = 15) -> tuple[float, float]:
+def step_cost(training: Training, rounds: int = 15) -> tuple[float, float | None]:
     """Return the median time of one step in ms, and its ratio to a step of backpropagation, measured in turn.
 
-    A step is all that training does with a batch, here with the first training samples. `training` is used up: its
-    weights have moved afterwards.
+    A step is all that training does with a batch, here with the first training samples. Backpropagation trains the
+    feedforward network of the same maps; a densely connected network has none, and no ratio. `training` is used up:
+    its weights have moved afterwards.
     """
     training.net.train()
     x, y = first_batch(training, training.settings.batch_size)
-    exact = dataclasses.replace(training, rule=Backprop())
-    times = interleaved(
-        {"ours": lambda: step(training, x, y), "backprop": lambda: step(exact, x, y)}, rounds, training.device
-    )
-    return 1e3 * median(times["ours"]), ratio(times["ours"], times["backprop"])
+    actions = {"ours": lambda: step(training, x, y)}
+    chain = _feedforward(training.net)
+    if chain is not None:
+        exact = dataclasses.replace(training, rule=Backprop(), net=chain)
+        actions["backprop"] = lambda: step(exact, x, y)
+    times = interleaved(actions, rounds, training.device)
+    return 1e3 * median(times["ours"]), ratio(times["ours"], times["backprop"]) if chain is not None else None
+
+
+def _feedforward(net: AbstractNetwork) -> Layered | None:
+    """Return the feedforward network of the same stages and parameters."""
+    return Layered(dict(net.named_children()), net.stages) if isinstance(net, Layered) else None
 
 
 def _last_good(path: Path, training: Training) -> str:

@@ -4,15 +4,18 @@ import dataclasses
 import types
 from dataclasses import dataclass
 from math import inf
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from dyadnet.names import RequestError
+from dyadnet.network.dense import Structure
 from dyadnet.train.models import ActivationName, Initialisation, NetworkName
+
+LossName = Literal["cross-entropy", "squared-error"]
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How to train a network."""
+    """How to train a network; `plan.choose` decides what the rule needs where nothing is said."""
 
     dataset: str = "digits"
     """digits, mnist, fashion-mnist, cifar10, cifar100, or an .npz file with x_train, y_train, x_test, y_test."""
@@ -28,16 +31,30 @@ class Settings:
     """Shift and scale every channel to mean 0 and deviation 1; otherwise inputs lie in [0, 1]."""
     augment: bool = False
     """Random crops (4 pixels of padding) and horizontal flips."""
-    network: NetworkName = "mlp"
-    """mlp, cnn, or the vgg16 of papers C and D."""
+    network: NetworkName | None = None
+    """mlp, cnn, the vgg16 of papers C and D, hopfield (an mlp with feedback) or dense; by default mlp or hopfield."""
+    lam: float | None = None
+    """Feedback of a layered network: 0 skew-symmetric, 0.5 feedforward, 1 symmetric; what the rule needs by default."""
+    structure: Structure | None = None
+    """Connections of the dense network; symmetric for rules that need an energy, else free."""
     hidden: tuple[int, ...] = (128, 128)
-    """Widths of the hidden linear layers (vgg16 has its own)."""
-    activation: ActivationName = "relu"
-    """Of every hidden layer."""
-    init: Initialisation = "he"
-    """How weights are drawn: torch's defaults, or He, LeCun or Glorot with zero biases."""
-    loss: Literal["cross-entropy", "squared-error"] = "cross-entropy"
-    """One value a sample; squared error is against one-hot rows."""
+    """Widths of the hidden linear layers (vgg16 has its own); a dense network has as many hidden units in all."""
+    activation: ActivationName | None = None
+    """Of every hidden layer; relu, or with feedback hard-sigmoid."""
+    init: Initialisation | None = None
+    """How weights are drawn: He, LeCun or Glorot with zero biases, or torch's defaults; he, or lecun with feedback."""
+    loss: LossName | None = None
+    """One value a sample; cross-entropy, or with feedback squared-error against one-hot rows."""
+    order: str | None = None
+    """How layers take turns to relax: odd-even, sweeps, bottom-up, random-order or (dense by default) parallel."""
+    solver: str | None = None
+    """How far they go at a turn: plain, damped:factor=0.5, over-relaxed or anderson:memory=8 (simultaneous layers)."""
+    tolerance: float | None = None
+    """The largest change still to come, relative to the states, that counts as settled; 1e-3 by default."""
+    most_passes: int | None = None
+    """Passes after which a relaxation ends unsettled; 200 by default."""
+    iterations: int | None = None
+    """Exactly so many passes instead, settled or not."""
     optimizer: str = "adam"
     """Any optimiser of torch.optim with its settings: sgd:momentum=0.9,weight_decay=5e-4 or adam:betas=0.8/0.99."""
     learning_rate: float = 1e-3
@@ -74,11 +91,18 @@ class Settings:
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "align_samples"):
             _check(name, getattr(self, name) >= 1, "must be at least 1", getattr(self, name))
-        for name in ("learning_rate", "clip", "decay_epochs"):
+        for name in ("learning_rate", "clip", "decay_epochs", "tolerance"):
             value = getattr(self, name)
             _check(name, value is None or 0 < value < inf, "must be a positive number", value)
         for name in ("warmup_epochs", "warmup_start", "final_learning_rate", "align_every"):
             _check(name, 0 <= getattr(self, name) < inf, "must be zero or a positive number", getattr(self, name))
+        for name in ("most_passes", "iterations"):
+            _check(
+                name, getattr(self, name) is None or getattr(self, name) >= 1, "must be at least 1", getattr(self, name)
+            )
+        _check("lam", self.lam is None or 0 <= self.lam <= 1, "must lie in [0, 1]", self.lam)
+        if self.iterations is not None and self.most_passes is not None:
+            raise RequestError("iterations makes a fixed number of passes: leave most-passes out")
         _check("validation", 0 <= self.validation < 1, "must lie in [0, 1)", self.validation)
         _check("hidden", min(self.hidden, default=1) >= 1, "must hold positive widths", self.hidden)
         end = self.epochs if self.decay_epochs is None else self.decay_epochs
@@ -91,11 +115,14 @@ def _check(name: str, good: bool, rule: str, value: object) -> None:
         raise RequestError(f"{name.replace('_', '-')} {rule}, not {value}")
 
 
+_UNIONS = (Union, types.UnionType)  # a union with a Literal is of the former kind
+
+
 def _fits(value: object, hint: Any) -> bool:
     """Whether a value is of a field's type; a whole number will do for a float."""
     if get_origin(hint) is Literal:
         return value in get_args(hint)
-    if get_origin(hint) is types.UnionType:
+    if get_origin(hint) in _UNIONS:
         return any(_fits(value, kind) for kind in get_args(hint))
     if get_origin(hint) is tuple:
         return isinstance(value, tuple) and all(_fits(item, get_args(hint)[0]) for item in value)
@@ -110,7 +137,7 @@ def _kind(hint: Any) -> str:
     >>> _kind(int | None), _kind(Literal["a", "b"])
     ('a whole number or nothing', 'a or b')
     """
-    if get_origin(hint) in (Literal, types.UnionType):
+    if get_origin(hint) in (Literal, *_UNIONS):
         return " or ".join(kind if isinstance(kind, str) else _kind(kind) for kind in get_args(hint))
     if get_origin(hint) is tuple:
         return "a list of whole numbers"

@@ -1,0 +1,84 @@
+"""What a report draws of a network with feedback: how its states relax, and how it is connected."""
+
+from collections.abc import Sequence
+from itertools import accumulate
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dyadnet.energy.hopfield import HopfieldEnergy
+from dyadnet.network.base import AbstractNetwork
+from dyadnet.network.dense import Dense
+from dyadnet.network.layered import Layered
+from dyadnet.network.state import AbstractState
+from dyadnet.train.settling import finite
+
+MOST_BINS = 64  # rows and columns of the connectivity: a report holds every one of their products
+
+
+def relaxing(net: AbstractNetwork, x: Tensor) -> dict[str, list[float | None]]:
+    """Return the largest residual after every pass and, where the network has one, the mean energy of the batch.
+
+    Args:
+        net: a network with feedback, in eval mode.
+        x: inputs `(batch, ...)`, whose states relax freely from silence.
+    """
+    residuals: list[float] = []
+    energies: list[float] = []
+    energy = None if net.energy_missing() else HopfieldEnergy(net)
+
+    def observe(states: Sequence[AbstractState], residual: Tensor) -> None:
+        residuals.append(float(residual.max()))
+        if energy is not None:
+            energies.append(float(energy.value(x, states).mean()))
+
+    net.relax(x, observe=observe)
+    traces = {"trace": residuals} | ({"energy": energies} if energy else {})
+    return {name: [finite(_rounded(value, 5)) for value in values] for name, values in traces.items()}
+
+
+def connectivity(net: AbstractNetwork) -> dict[str, Any] | None:
+    """Return the matrix `W` between the units of a network, layer by layer, as thesis figure 4.1 shows it.
+
+    Wide layers are cut into bins, over which weights are averaged: symmetric and skew connections stay so. None for a
+    network whose maps between layers are not linear.
+
+    Returns:
+        `layers`, their names; `bins`, in how many each is cut; `weights`, the rows of the binned matrix.
+    """
+    blocks = _blocks(net)
+    if blocks is None:
+        return None
+    layers, widths, given = blocks
+    share = min(1.0, MOST_BINS / sum(widths))
+    bins = [min(width, max(2, round(share * width))) for width in widths]
+    ends = [0, *accumulate(bins)]
+    W = torch.zeros(ends[-1], ends[-1])
+    for (k, j), block in given.items():
+        pooled = nn.functional.adaptive_avg_pool2d(block.detach().float().cpu()[None], (bins[k], bins[j]))
+        W[ends[k] : ends[k + 1], ends[j] : ends[j + 1]] = pooled[0]
+    weights = [[_rounded(weight, 3) for weight in row] for row in W.tolist()]
+    return {"layers": layers, "bins": bins, "weights": weights}
+
+
+def _blocks(net: AbstractNetwork) -> tuple[list[str], list[int], dict[tuple[int, int], Tensor]] | None:
+    """Name the layers, with their widths and what each receives from each, counted from 0."""
+    if isinstance(net, Dense):
+        names, widths = ["hidden", "output"], [len(net.bias) - net.outputs, net.outputs]
+        halves = [rows.split(widths, 1) for rows in net.connectivity().split(widths)]
+        return names, widths, {(k, j): halves[k][j] for k in range(2) for j in range(2)}
+    maps = [stage.map for stage in net.stages[1:]] if isinstance(net, Layered) else []
+    linear = [map_ for map_ in maps if type(map_) is nn.Linear]
+    if not isinstance(net, Layered) or not linear or len(linear) < len(maps):
+        return None
+    blocks: dict[tuple[int, int], Tensor] = {}
+    for k, map_ in enumerate(linear, 1):
+        blocks |= {(k, k - 1): map_.weight, (k - 1, k): net.gain * map_.weight.T}
+    names = [stage.name for stage in net.stages]
+    return names, [linear[0].in_features, *(map_.out_features for map_ in linear)], blocks
+
+
+def _rounded(value: float, digits: int) -> float:
+    """A value with so many significant digits."""
+    return float(f"{value:.{digits}g}")
