@@ -42,9 +42,9 @@ class AbstractNetwork(nn.Module, abc.ABC):
     def changing(self) -> list[str]:
         """Name the modules that compute something else at every visit (dropout and batch statistics in training)."""
 
-    @abc.abstractmethod
     def groups(self) -> list[tuple[str, list[nn.Parameter]]]:
         """Return the trainable parameters by layer, each with its name; a layer may have none."""
+        return [(name, [p] if p.requires_grad else []) for name, p in self.named_parameters()]
 
     @abc.abstractmethod
     def energy_missing(self) -> str | None:

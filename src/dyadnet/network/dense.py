@@ -151,10 +151,6 @@ class Dense(AbstractHopfield):
         """Nothing changes between visits."""
         return []
 
-    def groups(self) -> list[tuple[str, list[nn.Parameter]]]:
-        """Return connections, input weights and biases."""
-        return [(name, [p] if p.requires_grad else []) for name, p in self.named_parameters()]
-
     def energy_missing(self) -> str | None:
         """Only symmetric connections have an energy."""
         if self.gain == 1:
