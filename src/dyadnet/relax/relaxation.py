@@ -84,7 +84,8 @@ def settle(
     generator = generator or torch.Generator().manual_seed(0)
     schedule, stop, solver = relaxation.schedule, relaxation.stop, relaxation.solver
     tolerance = stop.tolerance_for(wiring.states[0].mean().dtype)
-    factor, mixer = step_factor(relaxation, wiring), Mixer(solver.memory) if isinstance(solver, Anderson) else None
+    factor = step_factor(relaxation, wiring)
+    mixer = Mixer(solver.memory, guarded=factor == 1) if isinstance(solver, Anderson) else None
     residual, trace, iteration = torch.empty(0), [], 0
     for iteration in range(1, stop.most + 1):
         before = dict(wiring.states) if mixer is not None else {}
