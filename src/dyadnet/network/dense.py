@@ -152,7 +152,10 @@ class Dense(AbstractHopfield):
         return []
 
     def energy_missing(self) -> str | None:
-        """Only symmetric connections have an energy."""
+        """Only symmetric connections have an energy, and only monotone activations."""
+        for activation in self.activations:
+            if not activation.monotone:
+                return f"{activation.name} is not monotone: no energy exists"
         if self.gain == 1:
             return None
         return f"a {self.structure} densely connected network has no energy: use Dyadic, or structure='symmetric'"
