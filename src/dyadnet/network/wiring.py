@@ -151,7 +151,7 @@ class ChainWiring(AbstractCoupling):
         below = self.state(k - 1)
         point = below.mean if _imaginary(below) is None else lambda: below.mean().real
         moved = held[1].moved(point) if held is not None and self.gain else None  # with loops, visits are many
-        at = moved or self.stages[k - 1].linearise(point)
+        at = self.stages[k - 1].linearise(point) if moved is None else moved
         self.at[k] = below, at
         self.values.pop(k, None)
         return at
@@ -166,13 +166,14 @@ class ChainWiring(AbstractCoupling):
     def sent(self, k: int) -> Tensor:
         """Return `map_k(mean_{k-1})`."""
         at = self.stage(k, renew=True)
-        if k not in self.values:
+        value = self.values.get(k)
+        if value is None:
             value = at.value
             value = value.float() if value.dtype in _HALF else value  # half would swallow small nudges
-            imaginary = _imaginary(self.state(k - 1))
+            imaginary = _imaginary(self.states[k - 1])
             value = value if imaginary is None else torch.complex(value, at.push(imaginary))
-            self.values[k] = _repeat(value, self.copies) if k == 1 else value
-        return self.values[k]
+            self.values[k] = value = _repeat(value, self.copies) if k == 1 else value
+        return value
 
     def discount(self, k: int) -> float:
         """Return `c^(k - L)`."""
