@@ -24,7 +24,7 @@ def train(lam: float) -> tuple[dn.Layered, float]:
     net = dn.Layered.from_sequential(model, lam, relaxation=dn.Relaxation(stop=Residual(1e-3, 200)))
     rule, optimizer = dn.Dyadic(beta=0.5), torch.optim.Adam(model.parameters(), 3e-3)
     generator, passes = torch.Generator().manual_seed(0), []
-    for _ in range(15):
+    for _ in range(10):
         passes = []
         for x, y in data.batches(digits, digits.train, 50, generator=generator):
             optimizer.zero_grad()
@@ -33,6 +33,7 @@ def train(lam: float) -> tuple[dn.Layered, float]:
     return net, sum(passes) / len(passes)
 
 
+@torch.no_grad()
 def moved(net: dn.Layered) -> float:
     """Return the largest movement of all states over that of the drive, for random disturbances of the inputs."""
     torch.manual_seed(0)
@@ -44,7 +45,7 @@ def moved(net: dn.Layered) -> float:
     return float((states.norm(dim=1) / drive.norm(dim=1)).max())
 
 
-for lam in (0.0, 0.25, 0.5, 0.75, 1.0):
+for lam in (0.0, 0.5, 1.0):
     net, passes = train(lam)
     accuracy = (net(x_test).argmax(1) == y_test).double().mean().item()
     bound = dn.certify(net, x_test[:1]).lipschitz_states
