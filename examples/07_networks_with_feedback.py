@@ -51,5 +51,5 @@ for lam in (0.0, 0.5, 1.0):
     bound = dn.certify(net, x_test[:1]).lipschitz_states
     promised = "no bound" if bound is None else f"<= {bound:.2f}"
     print(
-        f"lam {lam:.2f}  {100 * accuracy:.1f} %  {passes:4.1f} passes  states move {promised:>9}, measured {moved(net):.2f}"
+        f"lam {lam:.2f}  {100 * accuracy:.1f} %  {passes:4.1f} passes  moves {promised:>8}, measured {moved(net):.2f}"
     )
