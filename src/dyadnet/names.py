@@ -107,7 +107,7 @@ def solvers() -> list[str]:
 
 
 def specification(known: Mapping[str, Callable[..., Any]], thing: Any) -> str:
-    """Return what names a solver or a schedule on the command line; settings that are None are left out.
+    """Return what names a thing with its settings on the command line; those that are None are left out.
 
     >>> specification(SOLVERS, Damped(0.25))
     'damped:factor=0.25'

@@ -163,7 +163,7 @@ def described(plan: Plan, relaxation: Relaxation | None) -> dict[str, Any]:
     """
     found = dataclasses.asdict(plan)
     if relaxation is not None:
-        found["order"] = names.specification(names.SCHEDULES, relaxation.schedule)
+        found["order"] = names.name_of(names.SCHEDULES, relaxation.schedule)
         found["solver"] = names.specification(names.SOLVERS, relaxation.solver)
         if isinstance(relaxation.stop, Residual):
             found |= {"tolerance": relaxation.stop.tolerance, "most_passes": relaxation.stop.most}
