@@ -29,7 +29,7 @@ from dyadnet.network.layered import Layered
 from dyadnet.network.wiring import AbstractCoupling
 from dyadnet.relax.relaxation import step_factor
 from dyadnet.relax.schedule import BottomUp, OddEven, RandomOrder, Sweeps
-from dyadnet.relax.solver import Anderson
+from dyadnet.relax.solver import Accelerated, Anderson
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Certificate:
             `theta_0` is learned: nothing keeps it small. None where nothing bounds it.
         rate: by which the chosen schedule and solver shrink the distance to the equilibrium in a pass, in the long run,
             on the linear network with every slope at `L_f`: the spectral radius of the pass. It is a guide for units
-            that saturate, no bound. In random order it is that of the expected state; under Anderson acceleration that
+            that saturate, no bound. In random order it is that of the expected state; under acceleration that
             of the passes which are accelerated, and usually beaten. nan where no eigenvalue was found.
         energy_decreases: whether no update of the chosen schedule and solver raises the Hopfield energy.
     """
@@ -159,7 +159,7 @@ def _descends(net: AbstractHopfield, factor: float) -> bool:
     where they are (every layer is visited between two visits of the one below), and lie above.
     """
     schedule, linear = net.relaxation.schedule, all(activation is IDENTITY for activation in net.activations)
-    if net.energy_missing() is not None or isinstance(net.relaxation.solver, Anderson):
+    if net.energy_missing() is not None or isinstance(net.relaxation.solver, Anderson | Accelerated):
         return False
     if not isinstance(schedule, OddEven | BottomUp | Sweeps | RandomOrder) or (factor > 1 and not linear):
         return False

@@ -16,8 +16,10 @@ from torch import Tensor
 from dyadnet.network.state import AbstractMovable, AbstractState, Neuron, distance, toward
 from dyadnet.network.wiring import AbstractWiring
 from dyadnet.relax.anderson import Mixer
+from dyadnet.relax.mixing import AbstractMixer
+from dyadnet.relax.momentum import Momentum
 from dyadnet.relax.schedule import AbstractSchedule, Group, OddEven
-from dyadnet.relax.solver import Anderson, Damped, OverRelaxed, Solver
+from dyadnet.relax.solver import Accelerated, Anderson, Damped, OverRelaxed, Solver
 from dyadnet.relax.stopping import AbstractStop, Count, Residual, settled
 
 Observer = Callable[[list[AbstractState], Tensor], None]
@@ -86,7 +88,7 @@ def settle(
     schedule, stop, solver = relaxation.schedule, relaxation.stop, relaxation.solver
     tolerance = stop.tolerance_for(wiring.states[0].mean().dtype)
     factor = step_factor(relaxation, wiring)
-    mixer = Mixer(solver.memory, guarded=factor == 1) if isinstance(solver, Anderson) else None
+    mixer = _mixer(solver, factor)
     residual, trace, iteration = torch.empty(0), [], 0
     for iteration in range(1, stop.most + 1):
         before = dict(wiring.states) if mixer is not None else {}
@@ -157,6 +159,16 @@ def _over(residual: Tensor, largest: float, tolerance: float) -> bool:
     return largest <= tolerance or (isnan(largest) and bool((residual.isnan() | (residual <= tolerance)).all()))
 
 
+def _mixer(solver: Solver, factor: float) -> AbstractMixer | None:
+    """What accelerates whole passes."""
+    match solver:
+        case Anderson():
+            return Mixer(solver.memory, guarded=factor == 1)
+        case Accelerated():
+            return Momentum()
+    return None
+
+
 def step_factor(relaxation: Relaxation, wiring: AbstractWiring) -> float:
     """Return how far a relaxation goes towards each update."""
     solver, schedule = relaxation.solver, relaxation.schedule
@@ -167,6 +179,8 @@ def step_factor(relaxation: Relaxation, wiring: AbstractWiring) -> float:
             return wiring.best_factor(schedule, solver.iterations, solver.margin)
         case Anderson():
             return solver.factor or sqrt(wiring.best_factor(schedule, iterations=8, margin=1.05))
+        case Accelerated():
+            return min(1.0, wiring.best_factor(schedule, iterations=8, margin=1.05))
     return 1.0
 
 

@@ -70,4 +70,13 @@ class Anderson:
             raise ValueError(f"the factor must lie in (0, 2), not {self.factor}")
 
 
-Solver = Plain | Damped | OverRelaxed | Anderson
+@final
+@dataclass(frozen=True)
+class Accelerated:
+    """Nesterov's acceleration over whole passes: begin each ahead of where the last two led, and anew when that is uphill.
+
+    For updates that descend an energy, convex ones above all: it takes about the root of the passes of plain updates.
+    """
+
+
+Solver = Plain | Damped | OverRelaxed | Anderson | Accelerated
