@@ -73,7 +73,7 @@ class Anderson:
 @final
 @dataclass(frozen=True)
 class Accelerated:
-    """Nesterov's acceleration over whole passes: begin each ahead of where the last two led, and anew when that is uphill.
+    """Nesterov's acceleration over whole passes: begin each ahead of where the last two led, unless that is uphill.
 
     For updates that descend an energy, convex ones above all: it takes about the root of the passes of plain updates.
     """

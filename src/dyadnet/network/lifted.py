@@ -1,0 +1,235 @@
+"""Lifted regression/reconstruction networks (paper A): every two layers next to each other are an autoencoder.
+
+    E(z; x) = sum_k gamma^(k-L) [ alpha/2 |z_k - W_k z_{k-1} - b_k|^2  +  beta_k/2 |z_{k-1} - V_k z_k - c_k|^2 ]
+
+over `z_0 = x` and `z_k` in the range of the activation of layer k: not negative for ReLU, a box for the hard sigmoid.
+It is strictly convex, a sum of squares, and its least point is the network's answer, `output_gain * z_L`. A layer
+between two others takes part in two autoencoders; divided by `gamma^(k-L)`, it minimises `1/2 <z, H z> - <z, r>` with
+
+    H = H_upper of autoencoder k + gamma H_lower of autoencoder k+1
+    r = U_k z_{k-1} + r_upper    + gamma (U_{k+1}^T z_{k+1} + r_lower)
+
+Tied weights, `V_k = W_k^T`, make `z_k` Lipschitz-1 in `z_{k-1}` for `alpha = beta_k` and any W: see `audit.lipschitz`.
+"""
+
+from dataclasses import dataclass
+from math import isfinite
+from typing import Literal, NoReturn, final
+
+import torch
+from torch import Tensor, nn
+
+from dyadnet.activation import half_square
+from dyadnet.network.autoencoder import Autoencoder
+from dyadnet.network.base import AbstractNetwork
+from dyadnet.network.layered import Layered, modules_of
+from dyadnet.network.linearise import hooked
+from dyadnet.network.quadratic import Block, QuadraticWiring, block
+from dyadnet.network.stage import Stage
+from dyadnet.network.state import States
+from dyadnet.relax.relaxation import Relaxation
+from dyadnet.relax.solver import Accelerated
+
+
+@final
+@dataclass(frozen=True)
+class Terms:
+    """What the energy of a lifted network consists of.
+
+    Args:
+        gamma: by how much each layer counts more than the one above it, in (0, 1]; small values weaken feedback.
+        alpha: weight of the regression of each layer on the one below.
+        beta: weight of the reconstruction of each layer from the one above; 0 leaves regression alone.
+        tied: whether layers are reconstructed through the transposed weights; else through weights of their own, which
+            start there. Only tied networks are Lipschitz-1.
+        biases: whether reconstructions have biases, which start at zero.
+        output: whether the output layer reconstructs the one below it too. Without (`regression`) it is
+            `W z + b`, and its Lipschitz constant |W|; with (`reconstruction`) it is Lipschitz-1 like the others.
+    """
+
+    gamma: float = 0.1
+    alpha: float = 1.0
+    beta: float = 1.0
+    tied: bool = True
+    biases: bool = False
+    output: Literal["regression", "reconstruction"] = "regression"
+
+    def __post_init__(self) -> None:
+        if not 0 < self.gamma <= 1:
+            raise ValueError(f"gamma must lie in (0, 1], not {self.gamma}: layers further up count less")
+        if not (isfinite(self.alpha) and self.alpha > 0 and isfinite(self.beta) and self.beta >= 0):
+            raise ValueError(f"alpha must be positive and beta not negative, not {self.alpha} and {self.beta}")
+        if self.output not in ("regression", "reconstruction"):
+            raise ValueError(f"the output layer does regression or reconstruction, not {self.output!r}")
+        if self.beta == 0 and (self.biases or not self.tied or self.output == "reconstruction"):
+            raise ValueError("with beta=0 nothing is reconstructed: leave tied, biases and output at their defaults")
+
+
+@final
+class Lifted(AbstractNetwork):
+    """A chain whose layers regress on the layer below and reconstruct it; it learns by `LRRN`.
+
+    The modules of the chain are shared, under their names. Its prediction is the energy's least point, not the
+    feedforward pass of the chain.
+
+    Args:
+        chain: a feedforward `Layered` of linear maps, with ReLU, `Hardtanh` or no activation.
+        terms: of the energy.
+        output_gain: what the output layer is multiplied with; a network that is Lipschitz-1 becomes Lipschitz-K.
+        relaxation: how states reach the least point; None stands for odd-even passes with Nesterov's acceleration.
+        units: how a layer moves: `together` by a projected gradient step, or `in turn` by coordinate descent, which is
+            exact for every unit and slow to compute.
+
+    Raises:
+        TypeError: naming the stage, if its map is not one `nn.Linear`, or its activation no projection.
+        ValueError: for a recurrent chain, or an output gain that is not positive.
+
+    >>> model = nn.Sequential(nn.Linear(1, 1, bias=False), nn.ReLU(), nn.Linear(1, 1, bias=False))
+    >>> _ = [nn.init.constant_(model[i].weight, 2.0) for i in (0, 2)]
+    >>> net = Lifted(Layered.from_sequential(model))
+    >>> net(torch.tensor([[1.0]])), model(torch.tensor([[1.0]]))        # 2 (2 + 2) / (1 + 2^2) against 2 * 2
+    (tensor([[1.6000]]), tensor([[4.]], grad_fn=<MmBackward0>))
+    >>> net.reconstruct(torch.tensor([[1.0]]))
+    tensor([[1.6000]])
+    """
+
+    def __init__(
+        self,
+        chain: Layered,
+        terms: Terms | None = None,
+        *,
+        output_gain: float = 1.0,
+        relaxation: Relaxation | None = None,
+        units: Literal["together", "in turn"] = "together",
+    ) -> None:
+        super().__init__()
+        if chain.gain != 0:
+            raise ValueError(f"a lifted network is made from a feedforward chain, not one of lam={chain.lam:g}")
+        if not (isfinite(output_gain) and output_gain > 0):
+            raise ValueError(f"the output gain must be positive, not {output_gain}")
+        if units not in ("together", "in turn"):
+            raise ValueError(f"units move together or in turn, not {units!r}")
+        for name, module in chain._modules.items():
+            self.add_module(name, module)
+        self.stages, self.activations, self.depth = chain.stages, chain.activations, len(chain.stages)
+        self.maps = tuple(_linear(stage) for stage in chain.stages)
+        self.terms = terms or Terms()
+        self.output_gain, self.units = output_gain, units
+        self.relaxation = relaxation or Relaxation(solver=Accelerated())
+        decoded = [map_ for k, map_ in enumerate(self.maps, 1) if self.beta(k)]
+        self.V = nn.ParameterList([] if self.terms.tied else [map_.weight.detach().T.clone() for map_ in decoded])
+        self.c = nn.ParameterList([map_.weight.new_zeros(map_.in_features) for map_ in decoded if self.terms.biases])
+
+    def beta(self, k: int) -> float:
+        """Return the weight of the reconstruction from layer k."""
+        return self.terms.beta if k < self.depth or self.terms.output == "reconstruction" else 0.0
+
+    def discount(self, k: int) -> float:
+        """Return the weight of layer k in the energy, `gamma^(k - L)`."""
+        return self.terms.gamma ** (k - self.depth)
+
+    def autoencoder(self, k: int) -> Autoencoder:
+        """Return the energy between layers k - 1 and k, which holds the parameters themselves."""
+        map_, beta = self.maps[k - 1], self.beta(k)
+        V = map_.weight.T if self.terms.tied or not beta else self.V[k - 1]
+        c = self.c[k - 1] if self.terms.biases and beta else None
+        return Autoencoder(map_.weight, map_.bias, V, c, self.terms.alpha, beta)
+
+    @torch.no_grad()
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the output at the energy's least point, `(batch, outputs)`."""
+        return self.output_gain * self.relax(x).states[-1].mean()
+
+    @torch.no_grad()
+    def reconstruct(self, x: Tensor, *, layer: int = 1) -> Tensor:
+        """Return what a layer knows of the inputs: its state decoded layer by layer, in the shape of `x`.
+
+        Of noisy inputs that is a denoised version, if the network has learned from clean ones.
+
+        Raises:
+            ValueError: if the layer is not reconstructed from.
+        """
+        if not 1 <= layer <= self.depth or not self.beta(layer):
+            raise ValueError(f"nothing is reconstructed from layer {layer} of this network")
+        z = self.relax(x).states[layer - 1].mean()
+        for k in range(layer, 0, -1):
+            z = self.autoencoder(k).decode(z)
+            z = self.activations[k - 2].f(z) if k > 1 else z
+        return z.view_as(x)
+
+    @torch.no_grad()
+    def wire(self, x: Tensor, states: States | None = None, copies: int = 1) -> QuadraticWiring:
+        """Return the wiring for one batch."""
+        x, lowest = x.flatten(1), self.maps[0]
+        if x.shape[1] != lowest.in_features:
+            raise ValueError(f"{self.stages[0].name} takes {lowest.in_features} inputs, but x has {x.shape[1]}")
+        blocks = self._blocks()
+        sent = torch.addmm(blocks[0].sent, x, blocks[0].up).repeat(copies, 1)
+        return QuadraticWiring(blocks, self.activations, x, sent, dict(enumerate(states or (), 1)))
+
+    def _blocks(self) -> list[Block]:
+        """The quadratics of all layers."""
+        pairs, blocks = [self.autoencoder(k) for k in range(1, self.depth + 1)], []
+        for pair, above in zip(pairs, [*pairs[1:], None], strict=True):
+            (hessian, sent), down = pair.upper(), None
+            if above is not None:
+                part, down = above.lower(), self.terms.gamma * above.coupling()
+                hessian, sent = hessian + self.terms.gamma * part[0], sent + self.terms.gamma * part[1]
+            in_turn = self.units == "in turn" and above is not None
+            blocks.append(block(hessian, pair.coupling().T, down, sent, in_turn=in_turn))
+        return blocks
+
+    def respond(self, k: int, drive: Tensor) -> Tensor:
+        """Return the projection of the drive."""
+        return self.activations[k - 1].f(drive)
+
+    def tilted(self, drive: Tensor, tilt: Tensor) -> NoReturn:
+        """Refuse: the layers have an energy in common, and no neuron has one of its own.
+
+        Raises:
+            TypeError: always.
+        """
+        raise TypeError(self.energy_missing())
+
+    def changing(self) -> list[str]:
+        """Nothing changes between visits."""
+        return []
+
+    def groups(self) -> list[tuple[str, list[nn.Parameter]]]:
+        """Return the parameters of every autoencoder, in the order of the layers."""
+        own = [[*self.V[k : k + 1], *self.c[k : k + 1]] for k in range(self.depth)]
+        return [
+            (stage.name, [*stage.parameters(), *(p for p in parameters if p.requires_grad)])
+            for stage, parameters in zip(self.stages, own, strict=True)
+        ]
+
+    def energy_missing(self) -> str:
+        """Its energy is another one."""
+        return "a lifted network has an energy of its own, no Hopfield energy: use LRRN"
+
+
+def lifted(net: AbstractNetwork) -> Lifted:
+    """Return a lifted network itself, or a feedforward chain as one with the default terms, which shares its modules.
+
+    Raises:
+        TypeError: if the network is neither, or cannot be lifted.
+    """
+    if isinstance(net, Lifted):
+        return net
+    if isinstance(net, Layered):
+        return Lifted(net)
+    raise TypeError(f"LRRN trains a Lifted network or a feedforward Layered, not a {type(net).__name__}")
+
+
+def _linear(stage: Stage) -> nn.Linear:
+    """The only map of a stage, apart from flattening, once its neurons are seen to be projections."""
+    maps = [module for module in modules_of(stage.map) if not isinstance(module, nn.Flatten)]
+    if len(maps) != 1 or type(maps[0]) is not nn.Linear or hooked(maps[0]):
+        names = ", ".join(type(module).__name__ for module in maps) or "nothing"
+        raise TypeError(f"{stage.name}: a lifted network is made of one plain nn.Linear a stage, not of {names}")
+    if stage.activation.potential is not half_square:
+        raise TypeError(
+            f"{stage.name} has the activation {stage.activation.name}: the layers of a lifted network lie in boxes, "
+            "which takes ReLU, Hardtanh or no activation"
+        )
+    return maps[0]
