@@ -1,11 +1,11 @@
 """The energy of a lifted regression/reconstruction network, and its minima under conditions on the output.
 
-    E(z; x) = sum_k gamma^(k-L) [ alpha/2 |z_k - W_k z_{k-1} - b_k|^2  +  beta_k/2 |z_{k-1} - V_k z_k - c_k|^2 ]
+    E(z; x) = sum_k gamma^(k-L) [ kappa/2 |z_k - W_k z_{k-1} - b_k|^2  +  rho_k/2 |z_{k-1} - V_k z_k - c_k|^2 ]
 
 There is no activation in it, only boxes for the states: at a minimum its derivative in the parameters is local, and
 needs no `f'`. With the errors `e_k = W_k z_{k-1} + b_k - z_k` and `d_k = V_k z_k + c_k - z_{k-1}`,
 
-    dE/dW_k = gamma^(k-L) alpha e_k z_{k-1}^T        dE/dV_k = gamma^(k-L) beta_k d_k z_k^T
+    dE/dW_k = gamma^(k-L) kappa e_k z_{k-1}^T        dE/dV_k = gamma^(k-L) rho_k d_k z_k^T
 
 and the transpose of the latter adds to the former where `V_k = W_k^T`.
 """

@@ -1,11 +1,11 @@
 """Two layers next to each other as an autoencoder: the upper one regresses on the lower one and reconstructs it.
 
-    E(x, z) = alpha/2 |z - W x - b|^2 + beta/2 |x - V z - c|^2
+    E(x, z) = kappa/2 |z - W x - b|^2 + rho/2 |x - V z - c|^2
 
 As a function of z it is `1/2 <z, H z> - <z, U x + r>`, as one of x `1/2 <x, H x> - <x, U^T z + r>`, up to constants:
 
-    upper layer    H = alpha I + beta V^T V      r = alpha b - beta V^T c      U = alpha W + beta V^T
-    lower layer    H = beta I + alpha W^T W      r = beta c - alpha W^T b
+    upper layer    H = kappa I + rho V^T V      r = kappa b - rho V^T c      U = kappa W + rho V^T
+    lower layer    H = rho I + kappa W^T W      r = rho c - kappa W^T b
 """
 
 from dataclasses import dataclass
@@ -19,22 +19,22 @@ from torch.nn.functional import linear
 @final
 @dataclass(frozen=True, eq=False)
 class Autoencoder:
-    """The energy between two layers; `beta = 0` is regression alone.
+    """The energy between two layers; `rho = 0` is regression alone.
 
     Attributes:
         W: weights of the regression, `(units, units below)`.
         b: its biases, `(units,)`, or None.
         V: weights of the reconstruction, `(units below, units)`.
         c: its biases, `(units below,)`, or None.
-        alpha, beta: how much the two count.
+        kappa, rho: how much the two count.
     """
 
     W: Tensor
     b: Tensor | None
     V: Tensor
     c: Tensor | None
-    alpha: float
-    beta: float
+    kappa: float
+    rho: float
 
     def energy(self, x: Tensor, z: Tensor) -> Tensor:
         """Return `E` for every row of `z`.
@@ -44,10 +44,10 @@ class Autoencoder:
             z: states of the upper layer, `(batch, units)`, or copies of the batch one after another.
         """
         copies = len(z) // len(x)
-        value = self.alpha / 2 * (z - linear(x, self.W, self.b).repeat(copies, 1)).square().sum(1)
-        if self.beta == 0:
+        value = self.kappa / 2 * (z - linear(x, self.W, self.b).repeat(copies, 1)).square().sum(1)
+        if self.rho == 0:
             return value
-        return value + self.beta / 2 * (x.repeat(copies, 1) - self.decode(z)).square().sum(1)
+        return value + self.rho / 2 * (x.repeat(copies, 1) - self.decode(z)).square().sum(1)
 
     def decode(self, z: Tensor) -> Tensor:
         """Return `V z + c`."""
@@ -55,21 +55,21 @@ class Autoencoder:
 
     def coupling(self) -> Tensor:
         """Return `U`, `(units, units below)`."""
-        return self.alpha * self.W + self.beta * self.V.T if self.beta else self.alpha * self.W
+        return self.kappa * self.W + self.rho * self.V.T if self.rho else self.kappa * self.W
 
     def upper(self) -> tuple[Tensor, Tensor]:
         """Return `H` and `r` of the upper layer."""
-        hessian, sent = self.alpha * _eye(self.W), self.alpha * _or_zeros(self.b, self.W[:, 0])
-        if self.beta == 0:
+        hessian, sent = self.kappa * _eye(self.W), self.kappa * _or_zeros(self.b, self.W[:, 0])
+        if self.rho == 0:
             return hessian, sent
-        sent = sent if self.c is None else sent - self.beta * (self.V.T @ self.c)
-        return torch.addmm(hessian, self.V.T, self.V, alpha=self.beta), sent
+        sent = sent if self.c is None else sent - self.rho * (self.V.T @ self.c)
+        return torch.addmm(hessian, self.V.T, self.V, alpha=self.rho), sent
 
     def lower(self) -> tuple[Tensor, Tensor]:
         """Return `H` and `r` of the lower layer."""
-        hessian, sent = self.beta * _eye(self.V), self.beta * _or_zeros(self.c, self.V[:, 0])
-        sent = sent if self.b is None else sent - self.alpha * (self.W.T @ self.b)
-        return torch.addmm(hessian, self.W.T, self.W, alpha=self.alpha), sent
+        hessian, sent = self.rho * _eye(self.V), self.rho * _or_zeros(self.c, self.V[:, 0])
+        sent = sent if self.b is None else sent - self.kappa * (self.W.T @ self.b)
+        return torch.addmm(hessian, self.W.T, self.W, alpha=self.kappa), sent
 
 
 def _eye(rows: Tensor) -> Tensor:

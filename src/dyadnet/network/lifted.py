@@ -1,6 +1,6 @@
 """Lifted regression/reconstruction networks (paper A): every two layers next to each other are an autoencoder.
 
-    E(z; x) = sum_k gamma^(k-L) [ alpha/2 |z_k - W_k z_{k-1} - b_k|^2  +  beta_k/2 |z_{k-1} - V_k z_k - c_k|^2 ]
+    E(z; x) = sum_k gamma^(k-L) [ kappa/2 |z_k - W_k z_{k-1} - b_k|^2  +  rho_k/2 |z_{k-1} - V_k z_k - c_k|^2 ]
 
 over `z_0 = x` and `z_k` in the range of the activation of layer k: not negative for ReLU, a box for the hard sigmoid.
 It is strictly convex, a sum of squares, and its least point is the network's answer, `output_gain * z_L`. A layer
@@ -9,7 +9,7 @@ between two others takes part in two autoencoders; divided by `gamma^(k-L)`, it 
     H = H_upper of autoencoder k + gamma H_lower of autoencoder k+1
     r = U_k z_{k-1} + r_upper    + gamma (U_{k+1}^T z_{k+1} + r_lower)
 
-Tied weights, `V_k = W_k^T`, make `z_k` Lipschitz-1 in `z_{k-1}` for `alpha = beta_k` and any W: see `audit.lipschitz`.
+Tied weights, `V_k = W_k^T`, make `z_k` Lipschitz-1 in `z_{k-1}` for `kappa = rho_k` and any W: see `audit.lipschitz`.
 """
 
 from dataclasses import dataclass
@@ -37,32 +37,39 @@ class Terms:
     """What the energy of a lifted network consists of.
 
     Args:
-        gamma: by how much each layer counts more than the one above it, in (0, 1]; small values weaken feedback.
-        alpha: weight of the regression of each layer on the one below.
-        beta: weight of the reconstruction of each layer from the one above; 0 leaves regression alone.
+        gamma: the discount, in (0, 1]: how much a layer counts against the one below it. Small values weaken feedback.
+        regression: `kappa`, the weight of each layer's regression on the one below.
+        reconstruction: `rho`, the weight of each layer's reconstruction from the one above; 0 for regression alone.
         tied: whether layers are reconstructed through the transposed weights; else through weights of their own, which
             start there. Only tied networks are Lipschitz-1.
         biases: whether reconstructions have biases, which start at zero.
-        output: whether the output layer reconstructs the one below it too. Without (`regression`) it is
-            `W z + b`, and its Lipschitz constant |W|; with (`reconstruction`) it is Lipschitz-1 like the others.
+        output_reconstructs: whether the output layer reconstructs the one below it, too. It is then Lipschitz-1 as the
+            others are; if not, it is `W z + b`.
+
+    Raises:
+        ValueError: for a value out of range, or a setting of reconstructions where there are none.
     """
 
     gamma: float = 0.1
-    alpha: float = 1.0
-    beta: float = 1.0
+    regression: float = 1.0
+    reconstruction: float = 1.0
     tied: bool = True
     biases: bool = False
-    output: Literal["regression", "reconstruction"] = "regression"
+    output_reconstructs: bool = False
 
     def __post_init__(self) -> None:
         if not 0 < self.gamma <= 1:
-            raise ValueError(f"gamma must lie in (0, 1], not {self.gamma}: layers further up count less")
-        if not (isfinite(self.alpha) and self.alpha > 0 and isfinite(self.beta) and self.beta >= 0):
-            raise ValueError(f"alpha must be positive and beta not negative, not {self.alpha} and {self.beta}")
-        if self.output not in ("regression", "reconstruction"):
-            raise ValueError(f"the output layer does regression or reconstruction, not {self.output!r}")
-        if self.beta == 0 and (self.biases or not self.tied or self.output == "reconstruction"):
-            raise ValueError("with beta=0 nothing is reconstructed: leave tied, biases and output at their defaults")
+            raise ValueError(
+                f"gamma must lie in (0, 1], not {self.gamma}: a layer counts no more than the one below it"
+            )
+        if not (isfinite(self.regression) and self.regression > 0):
+            raise ValueError(f"the weight of the regression must be positive, not {self.regression}")
+        if not (isfinite(self.reconstruction) and self.reconstruction >= 0):
+            raise ValueError(f"the weight of the reconstruction must not be negative, not {self.reconstruction}")
+        if self.reconstruction == 0 and (self.biases or not self.tied or self.output_reconstructs):
+            raise ValueError(
+                "with reconstruction=0 nothing is reconstructed: leave tied, biases and output_reconstructs alone"
+            )
 
 
 @final
@@ -116,13 +123,13 @@ class Lifted(AbstractNetwork):
         self.terms = terms or Terms()
         self.output_gain, self.units = output_gain, units
         self.relaxation = relaxation or Relaxation(solver=Accelerated())
-        decoded = [map_ for k, map_ in enumerate(self.maps, 1) if self.beta(k)]
+        decoded = [map_ for k, map_ in enumerate(self.maps, 1) if self.rho(k)]
         self.V = nn.ParameterList([] if self.terms.tied else [map_.weight.detach().T.clone() for map_ in decoded])
         self.c = nn.ParameterList([map_.weight.new_zeros(map_.in_features) for map_ in decoded if self.terms.biases])
 
-    def beta(self, k: int) -> float:
+    def rho(self, k: int) -> float:
         """Return the weight of the reconstruction from layer k."""
-        return self.terms.beta if k < self.depth or self.terms.output == "reconstruction" else 0.0
+        return self.terms.reconstruction if k < self.depth or self.terms.output_reconstructs else 0.0
 
     def discount(self, k: int) -> float:
         """Return the weight of layer k in the energy, `gamma^(k - L)`."""
@@ -130,10 +137,10 @@ class Lifted(AbstractNetwork):
 
     def autoencoder(self, k: int) -> Autoencoder:
         """Return the energy between layers k - 1 and k, which holds the parameters themselves."""
-        map_, beta = self.maps[k - 1], self.beta(k)
-        V = map_.weight.T if self.terms.tied or not beta else self.V[k - 1]
-        c = self.c[k - 1] if self.terms.biases and beta else None
-        return Autoencoder(map_.weight, map_.bias, V, c, self.terms.alpha, beta)
+        map_, rho = self.maps[k - 1], self.rho(k)
+        V = map_.weight.T if self.terms.tied or not rho else self.V[k - 1]
+        c = self.c[k - 1] if self.terms.biases and rho else None
+        return Autoencoder(map_.weight, map_.bias, V, c, self.terms.regression, rho)
 
     @torch.no_grad()
     def forward(self, x: Tensor) -> Tensor:
@@ -149,7 +156,7 @@ class Lifted(AbstractNetwork):
         Raises:
             ValueError: if the layer is not reconstructed from.
         """
-        if not 1 <= layer <= self.depth or not self.beta(layer):
+        if not 1 <= layer <= self.depth or not self.rho(layer):
             raise ValueError(f"nothing is reconstructed from layer {layer} of this network")
         z = self.relax(x).states[layer - 1].mean()
         for k in range(layer, 0, -1):

@@ -8,7 +8,7 @@ with the energy E of `energy.lrrn` and the output gain K. By the envelope theore
 `dE/dtheta` at the two minima (thesis eq. 3.11). E counts the output layer once, the lowest one `gamma^(1-L)` times: the
 states of the two phases differ by `O(gamma^(L-k))` in layer k, so that `dJ/dtheta` has a limit for `gamma -> 0`. It is
 the gradient of the loss through the chain of layers that each minimise their own autoencoder,
-`z_k = argmin_z alpha/2 |z - W_k z_{k-1} - b_k|^2 + beta_k/2 |z_{k-1} - V_k z - c_k|^2`: for regression alone that is
+`z_k = argmin_z kappa/2 |z - W_k z_{k-1} - b_k|^2 + rho_k/2 |z_{k-1} - V_k z - c_k|^2`: for regression alone that is
 backpropagation.
 """
 
