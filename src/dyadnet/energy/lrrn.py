@@ -16,10 +16,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dyadnet.activation import IDENTITY
 from dyadnet.energy.base import AbstractEnergy, Output
 from dyadnet.energy.hopfield import under_condition
-from dyadnet.loss import AbstractLoss, CustomLoss, SquaredError, one_hot
+from dyadnet.loss import AbstractLoss, CustomLoss, one_hot
 from dyadnet.network.lifted import Lifted
 from dyadnet.network.linearise import Gradients
 from dyadnet.network.quadratic import QuadraticWiring
@@ -49,10 +48,14 @@ class LRRNEnergy(AbstractEnergy):
     @torch.no_grad()
     def value(self, x: Tensor, states: States) -> Tensor:
         """Return `E`, `(batch,)`."""
-        return self._value([x.flatten(1), *(state.mean() for state in states)])
+        return self.differentiable([x.flatten(1), *(state.mean() for state in states)])
 
-    def _value(self, z: Sequence[Tensor]) -> Tensor:
-        """`E` for every row of the states; those of the inputs may stand for copies."""
+    def differentiable(self, z: Sequence[Tensor]) -> Tensor:
+        """Return `E` for every row of the states as a function of them and of the parameters.
+
+        Args:
+            z: the inputs and the states of all layers; the latter may hold copies of the batch, one after another.
+        """
         net = self.net
         terms = [net.discount(k) * net.autoencoder(k).energy(z[k - 1], z[k]) for k in range(1, net.depth + 1)]
         return torch.stack(terms).sum(0)
@@ -73,35 +76,25 @@ class LRRNEnergy(AbstractEnergy):
         """Return the condition that holds the output at its targets, integer classes as one-hot rows.
 
         Args:
-            y: targets of `output_gain * z_L`.
+            y: targets of the prediction `K z_L`, with K the output gain.
             like: an output, for its shape.
-
-        Raises:
-            ValueError: if a target lies outside the range of the outputs.
         """
-        values, readout = one_hot(y, like) / self.net.output_gain, self.net.activations[-1]
-        if readout is not IDENTITY and not torch.equal(readout.f(values), values):
-            raise ValueError(f"outputs in the range of {readout.name} cannot be clamped to targets outside it")
+        values = one_hot(y, like) / self.net.output_gain
         return lambda drive, before: values
 
     def nudged(self, wiring: QuadraticWiring, loss: AbstractLoss, y: Tensor, beta: float) -> Output:
-        """Return the condition of an output that minimises `E + beta l(K z_L, y)`, with K the output gain.
+        """Return the condition of an output that minimises `E + beta l(K z_L, y)`.
 
         Where the output's step goes to `u`, with the curvature `h`, that is `argmin h/2 |z - u|^2 + beta l(K z, y)`.
 
         Raises:
-            ValueError: for a loss without a proximal step, or one that does not fall apart into single outputs if those
-                are bounded.
+            ValueError: for a loss without a proximal step.
         """
-        gain, readout = self.net.output_gain, self.net.activations[-1]
         if isinstance(loss, CustomLoss):
             raise ValueError("a loss of one's own has no proximal step to nudge an output with: clamp it, without beta")
-        if readout is not IDENTITY and not isinstance(loss, SquaredError):
-            raise ValueError(
-                f"only the squared error nudges outputs in the range of {readout.name}: let them be linear"
-            )
+        gain = self.net.output_gain
         step = loss.nudge(y, beta * gain**2 / float(wiring.blocks[-1].curvature))
-        return lambda drive, before: readout.f(step(gain * drive) / gain)
+        return lambda drive, before: step(gain * drive) / gain
 
     @torch.enable_grad()
     def gradients(self, wiring: AbstractWiring, weights: Sequence[complex]) -> Gradients:
@@ -109,5 +102,5 @@ class LRRNEnergy(AbstractEnergy):
         wanted = [p for p in self.net.parameters() if p.requires_grad]
         z = [wiring.state(k).mean() for k in range(wiring.depth + 1)]
         each = torch.tensor(weights, dtype=z[0].dtype, device=z[0].device).repeat_interleave(len(z[0]))
-        total = (each * self._value(z)).sum()
+        total = (each * self.differentiable(z)).sum()
         return dict(zip(wanted, torch.autograd.grad(total, wanted, materialize_grads=True), strict=True))

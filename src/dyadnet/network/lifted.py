@@ -19,7 +19,7 @@ from typing import Literal, NoReturn, final
 import torch
 from torch import Tensor, nn
 
-from dyadnet.activation import half_square
+from dyadnet.activation import IDENTITY, half_square
 from dyadnet.network.autoencoder import Autoencoder
 from dyadnet.network.base import AbstractNetwork
 from dyadnet.network.layered import Layered, modules_of
@@ -112,6 +112,8 @@ class Lifted(AbstractNetwork):
         super().__init__()
         if chain.gain != 0:
             raise ValueError(f"a lifted network is made from a feedforward chain, not one of lam={chain.lam:g}")
+        if chain.activations[-1] is not IDENTITY:
+            raise TypeError(f"the outputs of a lifted network are linear, not {chain.activations[-1].name}")
         if not (isfinite(output_gain) and output_gain > 0):
             raise ValueError(f"the output gain must be positive, not {output_gain}")
         if units not in ("together", "in turn"):

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dyadnet.network.base import AbstractNetwork
+from dyadnet.network.base import AbstractHopfield, AbstractNetwork
 from dyadnet.network.layered import Layered
 from dyadnet.network.linearise import Gradients, merge
 from dyadnet.network.state import Neuron, States
@@ -43,6 +43,8 @@ def chain(net: AbstractNetwork) -> Layered:
     """
     if isinstance(net, Layered) and net.gain == 0:
         return net
+    if not isinstance(net, AbstractHopfield):
+        raise ValueError(f"this rule is for feedforward chains: {net.energy_missing()}")
     kind = f"layered network of lam={net.lam:g}" if isinstance(net, Layered) else "densely connected network"
     raise ValueError(
         f"a {kind} has loops, and this rule is for feedforward chains: use Dyadic or RecurrentBackprop, or lam=0.5"
