@@ -1,6 +1,7 @@
-"""What all experiments share: run a comparison, keep its run folders, store one JSON result."""
+"""What all experiments share: run comparisons, keep their run folders, store one JSON result."""
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 
 from rich.console import Console
@@ -10,7 +11,7 @@ from dyadnet.report import table, write_report
 from dyadnet.train import folder
 from dyadnet.train.compare import Comparison, compare
 from dyadnet.train.environment import environment
-from dyadnet.train.run import load_dataset
+from dyadnet.train.run import Record, load_dataset
 
 RESULTS = Path(__file__).parent / "results"
 RUNS = Path("runs/experiments")
@@ -18,23 +19,45 @@ RUNS = Path("runs/experiments")
 
 def run(name: str, comparison: Comparison) -> None:
     """Run `comparison` in `runs/experiments/NAME`, from where an earlier call stopped; store `results/NAME.json`."""
-    path, console = RUNS / name, Console()
-    dataset = load_dataset(comparison.settings)
+    records = trained(RUNS / name, comparison)
+    store(name, comparison, [bare(record) for record in records])
+
+
+def run_all(name: str, comparisons: Mapping[str, Comparison]) -> None:
+    """Run comparisons that differ in more than the rule; the records carry the label of theirs as `label`."""
+    records: list[Record] = []
+    for label, comparison in comparisons.items():
+        part = RUNS / name / "".join(c if c.isalnum() or c in "-." else "-" for c in label)
+        records += [bare(record) | {"label": label} for record in trained(part, comparison)]
+        store(name, comparison, records)  # what is there already, should it be cut off
+
+
+def trained(path: Path, comparison: Comparison) -> list[Record]:
+    """Run one comparison in its folder, and report."""
+    console, dataset = Console(), load_dataset(comparison.settings)
     if not (path / folder.CONFIG).exists():
         folder.create(path, comparison.config())
     with watcher(console) as live:
         records = compare(comparison, path, dataset, begin=live.begin, tick=live.tick, watch=live.watch)
     settings = dataclasses.asdict(comparison.settings) | {"data_root": None}
-    RESULTS.mkdir(exist_ok=True)
-    folder.write_json(
-        RESULTS / f"{name}.json",
-        {
-            "name": name,
-            "settings": settings,
-            "seeds": list(comparison.seeds),
-            "environment": environment(),
-            "records": [{key: value for key, value in record.items() if key != "environment"} for record in records],
-        },
-    )
     console.print(table(records))
-    console.print(f"report: {write_report(path / folder.REPORT, name, records, environment(), settings)}")
+    console.print(f"report: {write_report(path / folder.REPORT, path.name, records, environment(), settings)}")
+    return records
+
+
+def store(name: str, comparison: Comparison, records: list[Record]) -> None:
+    """Write `results/NAME.json`, with the settings of `comparison`."""
+    RESULTS.mkdir(exist_ok=True)
+    result = {
+        "name": name,
+        "settings": dataclasses.asdict(comparison.settings) | {"data_root": None},
+        "seeds": list(comparison.seeds),
+        "environment": environment(),
+        "records": records,
+    }
+    folder.write_json(RESULTS / f"{name}.json", result)
+
+
+def bare(record: Record) -> Record:
+    """Return a record without what is stored once for all, and without what only its report draws."""
+    return {key: value for key, value in record.items() if key not in ("environment", "connectivity")}

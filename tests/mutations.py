@@ -116,8 +116,8 @@ MUTATIONS = [
     Mutation(
         "drive from where the mean once was",
         WIRING,
-        "self.stage(k, renew=True)\n        return self.at[k][2]",
-        "self.stage(k, renew=False)\n        return self.at[k][2]",
+        "at = self.stage(k, renew=True)\n        if k not in self.values",
+        "at = self.stage(k, renew=False)\n        if k not in self.values",
     ),
     Mutation(
         "feedback renews the stage above",
@@ -137,8 +137,8 @@ MUTATIONS = [
     Mutation(
         "states stay in half precision",
         WIRING,
-        "at.value.float() if at.value.dtype in _HALF else at.value",
-        "at.value",
+        "value.float() if value.dtype in _HALF else value ",
+        "value ",
     ),
     Mutation("first states are forgotten", LAYERED, "dict(enumerate(states or (), 1))", "{}"),
     # maps
@@ -233,8 +233,8 @@ MUTATIONS = [
     Mutation(
         "exact step of squared error",
         LOSS,
-        "(a + strength * one_hot(y, a)) / (1 + strength)",
-        "(a + strength * one_hot(y, a)) / (1 - strength)",
+        "share = strength / (1 + strength)",
+        "share = strength / (1 - strength)",
     ),
     Mutation("Hessian of cross-entropy with the wrong sign", LOSS, "- q[:, :, None]", "+ q[:, :, None]"),
     Mutation("curvature of cross-entropy", LOSS, "curvature = 0.5", "curvature = 0.25"),

@@ -2,10 +2,12 @@
 
 from dyadnet.activation import UnitSigmoid
 from dyadnet.audit.alignment import LayerAlignment, alignment
+from dyadnet.audit.certificate import certify
 from dyadnet.loss import cross_entropy, squared_error
 from dyadnet.network.dense import Dense
 from dyadnet.network.layered import Layered
 from dyadnet.network.stage import Stage
+from dyadnet.relax.relaxation import Relaxation
 from dyadnet.relax.schedule import BottomUp, OddEven, Parallel, RandomOrder, Sweeps
 from dyadnet.rule.backprop import Backprop
 from dyadnet.rule.base import AbstractRule, Estimate
@@ -34,10 +36,12 @@ __all__ = [
     "Parallel",
     "RandomOrder",
     "RecurrentBackprop",
+    "Relaxation",
     "Stage",
     "Sweeps",
     "UnitSigmoid",
     "alignment",
+    "certify",
     "cross_entropy",
     "squared_error",
 ]

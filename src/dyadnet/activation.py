@@ -53,6 +53,11 @@ class Activation:
         """Whether `f` is nondecreasing, so that a neuron energy `G` exists."""
         return self.inverse is not None
 
+    @property
+    def holomorphic(self) -> bool:
+        """Whether `f` and its inverse continue to complex arguments: monotone, and without kinks."""
+        return self.monotone and not self.kinks
+
 
 def half_square(s: Tensor) -> Tensor:
     """Return `s^2 / 2`, the potential of linear and clipped neurons."""

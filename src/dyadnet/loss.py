@@ -39,6 +39,10 @@ class AbstractLoss(abc.ABC):
     def gradient(self, output: Outputs, y: Tensor) -> Outputs:
         """Return `grad l` of every sample with respect to its output, of the output's shape."""
 
+    def nudge(self, y: Tensor, strength: Strength) -> Callable[[Outputs], Outputs]:
+        """Return the proximal step as a function of the output, for many steps with the same targets."""
+        return lambda a: self.proximal(a, y, strength)
+
     @abc.abstractmethod
     def proximal(self, a: Outputs, y: Tensor, strength: Strength) -> Outputs:
         """Return the stationary point of `strength l(s, y) + 1/2 |s - a|^2`.
@@ -49,10 +53,11 @@ class AbstractLoss(abc.ABC):
 
 
 def _check_strength(name: str, strength: Strength, curvature: float) -> None:
-    """Refuse a negative nudge that is stronger than the output's own energy."""
-    if isinstance(strength, Tensor) and strength.is_complex():
-        return
-    weakest = float(torch.as_tensor(strength).min())
+    """Refuse a nudge that is stronger than the output's own energy: a negative one, or a circle around zero."""
+    if not isinstance(strength, Tensor):
+        weakest = strength
+    else:
+        weakest = -float(strength.abs().max()) if strength.is_complex() else float(strength.min())
     if weakest * curvature <= -1:
         raise ValueError(
             f"{name} is nudged away from the target with strength {-weakest:g}, "
@@ -82,10 +87,15 @@ class SquaredError(AbstractLoss):
         """Return `output - y`."""
         return output - one_hot(y, output)
 
+    def nudge(self, y: Tensor, strength: Strength) -> Callable[[Outputs], Outputs]:
+        """Return `a -> (a + strength y) / (1 + strength)`, its share of the target computed once."""
+        _check_strength("squared error", strength, self.curvature)
+        share = strength / (1 + strength)
+        return lambda a: torch.lerp(a, one_hot(y, a), share)
+
     def proximal(self, a: Outputs, y: Tensor, strength: Strength) -> Outputs:
         """Return `(a + strength y) / (1 + strength)`."""
-        _check_strength("squared error", strength, self.curvature)
-        return (a + strength * one_hot(y, a)) / (1 + strength)
+        return self.nudge(y, strength)(a)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from math import isnan
 import pytest
 import torch
 from cases import NETWORKS, RULES, dyads, problem
+from hopfield import cases
 from torch import Tensor, nn
 
 from dyadnet import (
@@ -26,7 +27,6 @@ from dyadnet import (
 from dyadnet.audit.alignment import has_loops, residual
 from dyadnet.relax.relaxation import NotSettledWarning, Relaxation
 from dyadnet.relax.stopping import Count, Residual
-from hopfield import cases
 
 
 @dataclass(frozen=True)

@@ -84,6 +84,20 @@ def test_a_layered_network_is_a_dense_one_with_blocks():
     assert_close(ours[model[0].weight], theirs[net.theta_0][0:3], rtol=0, atol=1e-9)  # pyright: ignore
 
 
+def test_only_lower_triangular_connections_have_no_cycles():
+    assert [name for name, make in DENSE.items() if make().acyclic()] == ["lower-triangular"]
+
+
+def test_layers_whose_units_hear_only_the_other_layer_are_bipartite():
+    mask = torch.zeros(12, 12, dtype=torch.bool)
+    mask[9:, :9] = True
+    assert Dense(5, 12, 3, "symmetric", mask=mask).bipartite()
+    for i, j in ((1, 0), (11, 10)):
+        more = mask.clone()
+        more[i, j] = True
+        assert not Dense(5, 12, 3, "symmetric", mask=more).bipartite()
+
+
 # --- equilibria ---
 
 

@@ -1,6 +1,7 @@
 """Energies by explicit sums and finite differences, and that they fall with every update."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -109,7 +110,7 @@ energetic = pytest.mark.parametrize("make", with_an_energy().values(), ids=with_
 def test_gradients_are_the_derivative_of_the_value(make):
     net, x, energy = make()
     states = somewhere(net, x)
-    found = energy.gradients(x, states, [1.0])
+    found = energy.gradients(energy.wire(x, states), [1.0])
     assert set(found) == set(net.parameters())
     assert_is_derivative(lambda: energy.value(x, states).sum(), found, tolerance=1e-8)
 
@@ -119,8 +120,8 @@ def test_gradients_of_copies_are_their_weighted_sum(make):
     net, x, energy = make()
     copies = [somewhere(net, x) for _ in range(2)]
     stacked = [Activity(torch.cat([a.mean(), b.mean()])) for a, b in zip(*copies, strict=True)]
-    apart = [energy.gradients(x, states, [1.0]) for states in copies]
-    together = energy.gradients(x, stacked, [2.0, -0.5])
+    apart = [energy.gradients(energy.wire(x, states), [1.0]) for states in copies]
+    together = energy.gradients(energy.wire(x, stacked, 2), [2.0, -0.5])
     assert error(together, {p: 2 * apart[0][p] - 0.5 * apart[1][p] for p in together}) < 1e-12
 
 
@@ -132,7 +133,8 @@ def test_complex_states_have_complex_gradients_of_which_the_real_part_counts(nam
     s, weight = torch.cat([state.s[0] for state in states]).numpy(), 0.3 - 0.8j
     found = reference.energy_gradient(slow, x[0].numpy(), s)
     expected = reference.Gradient(*(np.real(weight * part) for part in found))
-    assert error(HopfieldEnergy(net).gradients(x, states, [weight]), as_gradients(net, expected)) < 1e-12
+    energy = HopfieldEnergy(net)
+    assert error(energy.gradients(energy.wire(x, states), [weight]), as_gradients(net, expected)) < 1e-12
 
 
 def slopes(value: Callable[[], Tensor], states: Sequence[Activity]) -> list[float]:
@@ -143,7 +145,8 @@ def slopes(value: Callable[[], Tensor], states: Sequence[Activity]) -> list[floa
 @energetic
 def test_a_free_minimum_is_flat(make):
     net, x, energy = make()
-    free = energy.minimise(x, None, None, Relaxation(energy_schedule(energy), solver_of(energy), Residual(1e-13, 3000)))
+    how = replace(energy.settling(), stop=Residual(1e-13, 3000))
+    free = energy.minimise(energy.wire(x), relaxation=how)
     states = [Activity(state.mean().clone()) for state in free.states]
     assert max(map(abs, slopes(lambda: energy.value(x, states).sum(), states))) < 1e-6
     assert max(map(abs, slopes(lambda: energy.value(x, elsewhere).sum(), elsewhere := somewhere(net, x)))) > 0.1
@@ -153,9 +156,9 @@ def test_a_free_minimum_is_flat(make):
 def test_a_nudged_minimum_is_flat_together_with_the_loss(make):
     net, x, energy = make()
     y = torch.randn(len(x), 3)
-    output = both(net, squared_error, y, torch.tensor([0.4]))
-    how = Relaxation(energy_schedule(energy), solver_of(energy), Residual(1e-13, 3000))
-    nudged = energy.minimise(x, output, None, how)
+    wiring = energy.wire(x)
+    output = both(net, squared_error, y, torch.tensor([0.4]), wiring.depth)
+    nudged = energy.minimise(wiring, output, replace(energy.settling(), stop=Residual(1e-13, 3000)))
     states = [Activity(state.mean().clone()) for state in nudged.states]
 
     def total() -> Tensor:
@@ -164,20 +167,11 @@ def test_a_nudged_minimum_is_flat_together_with_the_loss(make):
     assert max(map(abs, slopes(total, states))) < 1e-6
 
 
-def energy_schedule(energy: AbstractEnergy) -> AbstractSchedule:
-    how = energy.relaxation if isinstance(energy, QuadraticEnergy) else energy.net.relaxation  # pyright: ignore
-    return how.schedule
-
-
-def solver_of(energy: AbstractEnergy) -> Solver:
-    how = energy.relaxation if isinstance(energy, QuadraticEnergy) else energy.net.relaxation  # pyright: ignore
-    return how.solver
-
-
 def test_the_least_quadratic_energy_is_zero_at_the_forward_pass():
     net, (x, _) = layered(0.5), batch()
-    free = QuadraticEnergy(net).minimise(x, None, None, Relaxation(stop=Residual(1e-13)))
-    assert float(QuadraticEnergy(net).value(x, free.states).abs().max()) < 1e-24
+    energy = QuadraticEnergy(net)
+    free = energy.minimise(energy.wire(x), relaxation=Relaxation(stop=Residual(1e-13)))
+    assert float(energy.value(x, free.states).abs().max()) < 1e-24
     assert_close(free.states[-1].mean(), net(x).detach())
 
 

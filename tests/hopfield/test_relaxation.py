@@ -13,6 +13,7 @@ from torch.testing import assert_close
 from dyadnet import BottomUp, Dense, Layered, OddEven, Parallel, RandomOrder, Sweeps
 from dyadnet.network.base import AbstractNetwork
 from dyadnet.network.state import Activity, Pair, distance, toward
+from dyadnet.relax.anderson import Mixer
 from dyadnet.relax.relaxation import NotSettled, NotSettledWarning, Relaxation, settle, step_factor
 from dyadnet.relax.schedule import AbstractSchedule
 from dyadnet.relax.solver import Anderson, Damped, OverRelaxed, Plain, Solver
@@ -158,6 +159,30 @@ def test_acceleration_saves_passes():
         for solver in (Anderson(), OverRelaxed())
     }
     assert passes[Anderson] < passes[OverRelaxed] / 2
+
+
+def symmetric_of_norm(norm: float) -> tuple[Layered, Tensor]:
+    """Hard-sigmoid units with weights beyond what has a single equilibrium."""
+    net = Layered.from_sequential(mlp(lambda: nn.Hardtanh(0, 1), widths=(64, 64, 64, 64, 10)), 1.0)
+    scaled(net, norm)
+    return net, torch.rand(8, 64)
+
+
+@pytest.mark.parametrize("norm", [2.0, 3.0, 6.0])
+def test_acceleration_saves_passes_where_they_descend_into_one_of_several_minima(norm: float):
+    net, x = symmetric_of_norm(norm)
+    passes = {
+        type(solver): net.relax(x, relaxation=Relaxation(solver=solver, stop=Residual(1e-8, 20000), strict=True))
+        for solver in (Anderson(), Plain())
+    }
+    assert passes[Anderson].iterations < 0.7 * passes[Plain].iterations
+
+
+def test_unguarded_acceleration_goes_astray_there(monkeypatch):
+    net, x = symmetric_of_norm(6.0)
+    monkeypatch.setattr(Mixer, "_usable", lambda self, gaps: torch.ones(gaps.shape[:2], dtype=torch.bool))
+    with pytest.warns(NotSettledWarning):
+        net.relax(x, relaxation=Relaxation(solver=Anderson(), stop=Residual(1e-8, 1000)))
 
 
 def test_accelerated_samples_do_not_know_of_one_another():
@@ -320,9 +345,9 @@ def test_settings_out_of_range_are_refused(make, said: str):
 
 def test_solvers_go_as_far_as_they_say():
     wiring = layered(0.0).wire(batch()[0])
-    best = wiring.best_factor(8, 1.05)
-    assert step_factor(Plain(), wiring) == 1
-    assert step_factor(Damped(0.3), wiring) == 0.3
-    assert step_factor(OverRelaxed(), wiring) == best
-    assert step_factor(Anderson(factor=0.2), wiring) == 0.2
-    assert step_factor(Anderson(), wiring) == pytest.approx(best**0.5)
+    best = wiring.best_factor(OddEven(), 8, 1.05)
+    assert step_factor(Relaxation(solver=Plain()), wiring) == 1
+    assert step_factor(Relaxation(solver=Damped(0.3)), wiring) == 0.3
+    assert step_factor(Relaxation(solver=OverRelaxed()), wiring) == best
+    assert step_factor(Relaxation(solver=Anderson(factor=0.2)), wiring) == 0.2
+    assert step_factor(Relaxation(solver=Anderson()), wiring) == pytest.approx(best**0.5)

@@ -8,10 +8,13 @@ import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from dyadnet import Dense, Layered
+from dyadnet import BottomUp, Dense, Layered, OddEven, Parallel, RandomOrder, Sweeps
 from dyadnet.network.base import AbstractNetwork
 from dyadnet.network.state import Activity, Pair
 from dyadnet.network.wiring import AbstractWiring
+from dyadnet.relax.relaxation import NotSettledWarning, Relaxation
+from dyadnet.relax.solver import OverRelaxed, Plain
+from dyadnet.relax.stopping import Residual
 from hopfield import reference
 from hopfield.cases import (
     NETWORKS,
@@ -24,6 +27,7 @@ from hopfield.cases import (
     layered,
     mlp,
     pooled,
+    scaled,
     strong_skew,
 )
 
@@ -170,7 +174,7 @@ def test_pooled_convolutions_couple_through_their_switches():
 def test_a_network_of_one_layer_has_no_coupling():
     net = Layered.from_sequential(nn.Sequential(nn.Linear(5, 3)), 0.0)
     assert net.wire(batch()[0]).coupling_norm(8) == 0
-    assert net.wire(batch()[0]).best_factor(8, 1.05) == 1
+    assert net.wire(batch()[0]).best_factor(OddEven(), 8, 1.05) == 1
 
 
 @pytest.mark.parametrize("lam", [0.0, 0.1, 0.25, 0.4])
@@ -178,18 +182,20 @@ def test_negative_feedback_is_damped_by_the_factor_of_young_and_niethammer(lam: 
     net = layered(lam)
     sigma = 1.05 * reference.odd_even_norm(as_reference(net))
     expected = 2 / (1 + sqrt(1 + (1 - 2 * lam) * sigma**2))
-    assert net.wire(batch()[0]).best_factor(400, 1.05) == pytest.approx(expected, rel=1e-8)
+    assert net.wire(batch()[0]).best_factor(OddEven(), 400, 1.05) == pytest.approx(expected, rel=1e-8)
 
 
 @pytest.mark.parametrize("lam", [0.5, 0.75, 1.0])
 def test_other_feedback_needs_no_damping(lam: float):
-    assert layered(lam).wire(batch()[0]).best_factor(8, 1.05) == 1
+    assert layered(lam).wire(batch()[0]).best_factor(OddEven(), 8, 1.05) == 1
 
 
 def test_the_factor_allows_for_the_slope_of_the_activations():
     steep = layered(0.0, lambda: nn.LeakyReLU(2.0))
     sigma = 2 * reference.odd_even_norm(as_reference(layered_like(steep)))
-    assert steep.wire(batch()[0]).best_factor(400, 1.0) == pytest.approx(2 / (1 + sqrt(1 + sigma**2)), rel=1e-8)
+    assert steep.wire(batch()[0]).best_factor(OddEven(), 400, 1.0) == pytest.approx(
+        2 / (1 + sqrt(1 + sigma**2)), rel=1e-8
+    )
 
 
 def layered_like(net: Layered) -> Layered:
@@ -200,17 +206,41 @@ def layered_like(net: Layered) -> Layered:
 
 def test_the_factor_is_the_best_one_for_the_linear_network():
     net = strong_skew()
-    slow, best = as_reference(net), net.wire(batch()[0]).best_factor(400, 1.0)
+    slow, best = as_reference(net), net.wire(batch()[0]).best_factor(OddEven(), 400, 1.0)
     order = [(1, 3), (2,)]
     rates = {factor: reference.spectral_radius(slow, order, factor * best, 1.0) for factor in (0.8, 0.9, 1.0, 1.05)}
     assert min(rates, key=rates.__getitem__) == 1.0
     assert rates[1.0] == pytest.approx(1 - best, rel=1e-3)
 
 
+def test_simultaneous_updates_of_a_skew_chain_have_the_factor_that_is_best_for_the_linear_network():
+    net = strong_skew()
+    slow, best = as_reference(net), net.wire(batch()[0]).best_factor(Parallel(), 400, 1.0)
+    rates = {factor: reference.spectral_radius(slow, [(1, 2, 3)], factor * best, 1.0) for factor in (0.9, 1.0, 1.1)}
+    assert min(rates, key=rates.__getitem__) == 1.0
+    assert rates[1.0] == pytest.approx(sqrt(1 - best), rel=1e-6)
+
+
+@pytest.mark.parametrize("schedule", [OddEven(), BottomUp(), Sweeps(), Parallel(), RandomOrder()])
+@pytest.mark.parametrize("lam", [0.0, 0.25, 1.0])
+def test_large_weights_settle_in_every_order_with_the_default_factor(lam: float, schedule):
+    net = layered(lam)
+    scaled(net, 4.0)
+    solution = net.relax(batch()[0], relaxation=Relaxation(schedule, OverRelaxed(), Residual(1e-8, 20000)))
+    assert bool(solution.converged.all())
+
+
+def test_undamped_they_do_not():
+    net = layered(0.0)
+    scaled(net, 4.0)
+    with pytest.warns(NotSettledWarning):
+        net.relax(batch()[0], relaxation=Relaxation(Sweeps(), Plain(), Residual(1e-8, 2000)))
+
+
 def test_simultaneous_updates_of_dense_skew_networks_are_damped_by_their_norm():
     net = dense("skew", scale=3.0)
     sigma = 1.05 * 3.0
-    assert net.wire(batch()[0]).best_factor(400, 1.05) == pytest.approx(1 / (1 + sigma**2), rel=1e-6)
+    assert net.wire(batch()[0]).best_factor(OddEven(), 400, 1.05) == pytest.approx(1 / (1 + sigma**2), rel=1e-6)
 
 
 def test_the_weights_of_layers_in_the_energy_are_powers_of_the_gain():

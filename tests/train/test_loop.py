@@ -106,9 +106,8 @@ RECURRENT = {
 
 @pytest.mark.parametrize(("rule", "changes"), RECURRENT.items(), ids=RECURRENT)
 def test_networks_with_feedback_learn_the_clusters(training_for: Make, rule: str, changes: dict[str, Any]):
-    metrics = trained(
-        training_for(rule, **{"learning_rate": 0.02, "batch_size": 8, "epochs": 6, "align_every": 0, **changes})
-    )
+    shared = {"learning_rate": 0.02, "batch_size": 8, "epochs": 6, "align_every": 0}
+    metrics = trained(training_for(rule, **shared | changes))
     assert metrics[-1]["test_accuracy"] > 0.9
     assert metrics[-1]["train_loss"] < metrics[0]["train_loss"]
     for epoch in metrics:

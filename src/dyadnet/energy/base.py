@@ -3,17 +3,21 @@
 Contrastive rules compare the minima under two or more conditions on the output (free, nudged, clamped):
 
     d loss / d theta  =  sum_i w_i  dE/dtheta (s^i)                                          (thesis eqs 3.9-3.11)
+
+The phases of one batch share its wiring, so that what the clamped inputs send is computed once.
 """
 
 import abc
 from collections.abc import Callable, Sequence
+from typing import final
 
 import torch
 from torch import Tensor
 
 from dyadnet.network.linearise import Gradients
-from dyadnet.network.state import States
-from dyadnet.relax.relaxation import Relaxation, Solution
+from dyadnet.network.state import Neuron, States
+from dyadnet.network.wiring import AbstractWiring
+from dyadnet.relax.relaxation import Relaxation, Solution, settle
 
 Output = Callable[[Tensor, Tensor | None], Tensor]
 """The boundary condition: what the output layer makes of its drive and of its state before."""
@@ -21,8 +25,8 @@ Output = Callable[[Tensor, Tensor | None], Tensor]
 
 def weighted(s: Tensor, weights: Sequence[complex]) -> Tensor:
     """Return copies of a batch, one after another, each times its weight."""
-    each = torch.tensor(weights, dtype=s.dtype, device=s.device).repeat_interleave(len(s) // len(weights))
-    return s * each.view(-1, *[1] * (s.dim() - 1))
+    each = torch.tensor(weights, dtype=s.dtype, device=s.device).view(-1, *[1] * s.dim())
+    return (s.unflatten(0, (len(weights), -1)) * each).flatten(0, 1)
 
 
 class AbstractEnergy(abc.ABC):
@@ -33,25 +37,41 @@ class AbstractEnergy(abc.ABC):
         """Return the energy of every sample, `(batch,)`."""
 
     @abc.abstractmethod
-    def minimise(
-        self, x: Tensor, output: Output | None, states: States | None, relaxation: Relaxation | None, copies: int = 1
-    ) -> Solution:
-        """Return the states of least energy.
+    def wire(self, x: Tensor, states: States | None = None, copies: int = 1) -> AbstractWiring:
+        """Return the wiring through which states descend.
 
         Args:
             x: inputs `(batch, ...)`.
-            output: the boundary condition of the output layer; None leaves it free.
             states: where to start.
-            relaxation: how to get there; None stands for the network's own.
             copies: how many copies of the batch the states hold, each with the same inputs.
         """
 
     @abc.abstractmethod
-    def gradients(self, x: Tensor, states: States, weights: Sequence[complex]) -> Gradients:
+    def neuron(self, last: int, output: Output | None) -> Neuron:
+        """Return how layers descend, the layer `last` under the boundary condition `output` (None leaves it free)."""
+
+    @abc.abstractmethod
+    def settling(self) -> Relaxation:
+        """Return how states descend where nobody says otherwise."""
+
+    @final
+    def minimise(
+        self, wiring: AbstractWiring, output: Output | None = None, relaxation: Relaxation | None = None
+    ) -> Solution:
+        """Move the states of `wiring` to least energy.
+
+        Args:
+            wiring: as `wire` returns it.
+            output: the boundary condition of the output layer; None leaves it free.
+            relaxation: how to get there; None stands for `settling`.
+        """
+        return settle(wiring, self.neuron(wiring.depth, output), relaxation or self.settling())
+
+    @abc.abstractmethod
+    def gradients(self, wiring: AbstractWiring, weights: Sequence[complex]) -> Gradients:
         """Return the real part of `sum_i weights_i sum_batch dE/dtheta(s^i)` in every parameter.
 
         Args:
-            x: inputs `(batch, ...)`.
-            states: the copies of the batch, one after another.
+            wiring: with the copies of the batch in its states.
             weights: one a copy.
         """

@@ -14,10 +14,11 @@ import torch
 from torch import Tensor
 
 from dyadnet.energy.base import AbstractEnergy, Output, weighted
-from dyadnet.network.base import AbstractNetwork
+from dyadnet.network.base import AbstractNetwork, hopfield
 from dyadnet.network.linearise import Gradients
-from dyadnet.network.state import AbstractState, Activity, States
-from dyadnet.relax.relaxation import Relaxation, Solution, settle
+from dyadnet.network.state import AbstractState, Activity, Neuron, States
+from dyadnet.network.wiring import AbstractCoupling, AbstractWiring
+from dyadnet.relax.relaxation import Relaxation
 
 
 @dataclass(frozen=True)
@@ -38,35 +39,40 @@ class HopfieldEnergy(AbstractEnergy):
         if missing:
             raise ValueError(missing)
 
+    @torch.no_grad()
     def value(self, x: Tensor, states: States) -> Tensor:
         """Return `E`, `(batch,)`."""
-        wiring, total = self.net.wire(x, states), torch.zeros(len(x), dtype=x.dtype, device=x.device)
-        with torch.no_grad():
-            for k, (activation, state) in enumerate(zip(self.net.activations, states, strict=True), 1):
-                s = state.mean()
-                assert activation.potential is not None
-                terms = activation.potential(s) - s * wiring.sent(k)
-                total += wiring.discount(k) * terms.flatten(1).sum(1)
+        wiring, total = self.wire(x, states), torch.zeros(len(x), dtype=x.dtype, device=x.device)
+        activations = hopfield(self.net, "an energy").activations
+        for k, (activation, state) in enumerate(zip(activations, states, strict=True), 1):
+            s = state.mean()
+            assert activation.potential is not None
+            terms = activation.potential(s) - s * wiring.sent(k)
+            total += wiring.discount(k) * terms.flatten(1).sum(1)
         return total
 
-    def minimise(
-        self, x: Tensor, output: Output | None, states: States | None, relaxation: Relaxation | None, copies: int = 1
-    ) -> Solution:
-        """Return the states of least energy, by exact minimisation of one layer after another."""
+    def wire(self, x: Tensor, states: States | None = None, copies: int = 1) -> AbstractCoupling:
+        """Return the network's own wiring."""
         self.net.check_steady()
-        wiring = self.net.wire(x, states, copies)
-        last = wiring.depth
+        return hopfield(self.net, "an energy").wire(x, states, copies)
+
+    def settling(self) -> Relaxation:
+        """Return the network's own relaxation."""
+        return self.net.relaxation
+
+    def neuron(self, last: int, output: Output | None) -> Neuron:
+        """Return the exact minimisation over one layer."""
 
         def neuron(k: int, drive: Tensor, feedback: Tensor | None, before: AbstractState | None) -> AbstractState:
             if k == last and output is not None:
                 return Activity(output(drive, None if before is None else before.mean()))
             return self.net.free(k, drive, feedback, before)
 
-        return settle(wiring, neuron, relaxation or self.net.relaxation)
+        return neuron
 
-    def gradients(self, x: Tensor, states: States, weights: Sequence[complex]) -> Gradients:
-        """Return the real part of `sum_i weights_i sum_batch dE/dtheta(s^i)`."""
-        wiring = self.net.wire(x, states, len(weights))
-        deltas = {k: -wiring.discount(k) * weighted(state.mean(), weights) for k, state in enumerate(states, 1)}
-        with torch.no_grad():
-            return wiring.learn(deltas)
+    @torch.no_grad()
+    def gradients(self, wiring: AbstractWiring, weights: Sequence[complex]) -> Gradients:
+        """Learn from `-c^(k-L) weights s_k`."""
+        assert isinstance(wiring, AbstractCoupling)
+        layers = range(1, wiring.depth + 1)
+        return wiring.learn({k: -wiring.discount(k) * weighted(wiring.state(k).mean(), weights) for k in layers})

@@ -18,9 +18,9 @@ from dyadnet.energy.base import AbstractEnergy, Output, weighted
 from dyadnet.network.layered import Layered
 from dyadnet.network.linearise import Gradients
 from dyadnet.network.stage import Stage
-from dyadnet.network.state import AbstractMovable, AbstractState, States
-from dyadnet.network.wiring import ChainWiring
-from dyadnet.relax.relaxation import Relaxation, Solution, settle
+from dyadnet.network.state import AbstractMovable, AbstractState, Neuron, States
+from dyadnet.network.wiring import AbstractCoupling, AbstractWiring, ChainWiring
+from dyadnet.relax.relaxation import Relaxation
 from dyadnet.relax.schedule import Sweeps
 from dyadnet.relax.solver import Damped
 
@@ -75,36 +75,40 @@ class QuadraticEnergy(AbstractEnergy):
 
     def value(self, x: Tensor, states: States) -> Tensor:
         """Return `E`, `(batch,)`."""
-        wiring = self._wire(x, states)
-        with torch.no_grad():
-            gaps = [state.mean() - wiring.sent(k) for k, state in enumerate(states, 1)]
-        return torch.stack([gap.square().flatten(1).sum(1) / 2 for gap in gaps]).sum(0)
+        gaps = _gaps(self.wire(x, states))
+        return torch.stack([gap.square().flatten(1).sum(1) / 2 for gap in gaps.values()]).sum(0)
 
-    def minimise(
-        self, x: Tensor, output: Output | None, states: States | None, relaxation: Relaxation | None, copies: int = 1
-    ) -> Solution:
-        """Return the states of least energy."""
-        self.net.check_steady()
-        wiring = self._wire(x, states, copies)
-
-        def neuron(k: int, drive: Tensor, feedback: Tensor | None, before: AbstractState | None) -> AbstractState:
-            if k == wiring.depth:
-                return Displaced(drive if output is None else output(drive, before and before.mean()), drive)
-            return Displaced(drive if feedback is None else drive + feedback, drive)
-
-        return settle(wiring, neuron, relaxation or self.relaxation)
-
-    def gradients(self, x: Tensor, states: States, weights: Sequence[complex]) -> Gradients:
-        """Return `sum_i weights_i sum_batch dE/dtheta(s^i)`."""
-        wiring = self._wire(x, states, len(weights))
-        with torch.no_grad():
-            gaps = {k: state.mean() - wiring.sent(k) for k, state in enumerate(states, 1)}
-            return wiring.learn({k: -weighted(gap, weights) for k, gap in gaps.items()})
-
-    def _wire(self, x: Tensor, states: States | None, copies: int = 1) -> ChainWiring:
+    def wire(self, x: Tensor, states: States | None = None, copies: int = 1) -> ChainWiring:
         """Wire stages whose maps include their activations."""
+        self.net.check_steady()
         stages = tuple(
             Stage(nn.Sequential(stage.map, _Elementwise(stage.activation.f)), IDENTITY, stage.name)
             for stage in self.net.stages
         )
         return ChainWiring(stages, 0.0, x, dict(enumerate(states or (), 1)), copies)
+
+    def settling(self) -> Relaxation:
+        """Return damped sweeps, or what was asked for."""
+        return self.relaxation
+
+    def neuron(self, last: int, output: Output | None) -> Neuron:
+        """Return the step that a layer takes between its prediction and its feedback."""
+
+        def neuron(k: int, drive: Tensor, feedback: Tensor | None, before: AbstractState | None) -> AbstractState:
+            if k == last:
+                return Displaced(drive if output is None else output(drive, before and before.mean()), drive)
+            return Displaced(drive if feedback is None else drive + feedback, drive)
+
+        return neuron
+
+    @torch.no_grad()
+    def gradients(self, wiring: AbstractWiring, weights: Sequence[complex]) -> Gradients:
+        """Learn from `-weights (s_k - g_k(s_{k-1}))`."""
+        assert isinstance(wiring, AbstractCoupling)
+        return wiring.learn({k: -weighted(gap, weights) for k, gap in _gaps(wiring).items()})
+
+
+@torch.no_grad()
+def _gaps(wiring: AbstractCoupling) -> dict[int, Tensor]:
+    """How far every layer is from what is predicted for it."""
+    return {k: wiring.state(k).mean() - wiring.sent(k) for k in range(1, wiring.depth + 1)}

@@ -7,21 +7,17 @@ from torch import Tensor, nn
 
 from dyadnet.activation import Activation
 from dyadnet.network.state import AbstractState, Activity, States
-from dyadnet.network.wiring import AbstractWiring
+from dyadnet.network.wiring import AbstractCoupling, AbstractWiring
 from dyadnet.relax.relaxation import Observer, Relaxation, Solution, settle
 
 
 class AbstractNetwork(nn.Module, abc.ABC):
-    """A network of layers whose activity is an equilibrium `s = f(W s + b)` with `W = theta + c theta^T`.
+    """A network of layers, each of which answers to what the others send.
 
     Attributes:
-        activations: the activation of every layer, the output last.
-        gain: the feedback gain `c = 2 lam - 1`: -1 skew-symmetric, 0 feedforward (or free), 1 symmetric.
         relaxation: how its states reach equilibrium.
     """
 
-    activations: tuple[Activation, ...]
-    gain: float
     relaxation: Relaxation
 
     @abc.abstractmethod
@@ -35,12 +31,20 @@ class AbstractNetwork(nn.Module, abc.ABC):
         """
 
     @abc.abstractmethod
+    def respond(self, k: int, drive: Tensor) -> Tensor:
+        """Return the states of layer k, which minimise its neurons' energies given their drive."""
+
+    @abc.abstractmethod
+    def tilted(self, drive: Tensor, tilt: Tensor) -> Tensor:
+        """Return the drive of neurons to whose energies `E_k(s)` the term `-tilt s` is added."""
+
+    @abc.abstractmethod
     def changing(self) -> list[str]:
         """Name the modules that compute something else at every visit (dropout and batch statistics in training)."""
 
-    @abc.abstractmethod
     def groups(self) -> list[tuple[str, list[nn.Parameter]]]:
         """Return the trainable parameters by layer, each with its name; a layer may have none."""
+        return [(name, [p] if p.requires_grad else []) for name, p in self.named_parameters()]
 
     @abc.abstractmethod
     def energy_missing(self) -> str | None:
@@ -82,5 +86,42 @@ class AbstractNetwork(nn.Module, abc.ABC):
 
     @final
     def free(self, k: int, drive: Tensor, feedback: Tensor | None, before: AbstractState | None) -> Activity:
-        """Return an ordinary layer: `s_k = f(u_k)`."""
-        return Activity(self.activations[k - 1].f(drive))
+        """Return a layer without teaching."""
+        return Activity(self.respond(k, drive))
+
+
+class AbstractHopfield(AbstractNetwork):
+    """A network whose equilibria are `s = f(W s + b)` with `W = theta + c theta^T`.
+
+    Attributes:
+        activations: the activation of every layer, the output last.
+        gain: the feedback gain `c = 2 lam - 1`: -1 skew-symmetric, 0 feedforward (or free), 1 symmetric.
+    """
+
+    activations: tuple[Activation, ...]
+    gain: float
+
+    @abc.abstractmethod
+    def wire(self, x: Tensor, states: States | None = None, copies: int = 1) -> AbstractCoupling:
+        """Return the wiring for one batch."""
+
+    @final
+    def respond(self, k: int, drive: Tensor) -> Tensor:
+        """Return `s_k = f(u_k)`."""
+        return self.activations[k - 1].f(drive)
+
+    @final
+    def tilted(self, drive: Tensor, tilt: Tensor) -> Tensor:
+        """Return the sum."""
+        return drive + tilt
+
+
+def hopfield(net: AbstractNetwork, rule: str) -> AbstractHopfield:
+    """Return `net`, seen to have activations and weights.
+
+    Raises:
+        TypeError: if its neurons have energies of their own.
+    """
+    if not isinstance(net, AbstractHopfield):
+        raise TypeError(f"{rule} needs neurons s = f(W s + b), not energies of one's own: use Dyadic")
+    return net

@@ -9,26 +9,30 @@ The weights are `W = theta + c theta^T`, where a mask says which entries of `the
     interpolated      W_lam                theta below the diagonal, c = 2 lam - 1
 """
 
+import copy
 from math import sqrt
 from typing import Literal, final
 
 import torch
+from scipy.sparse.csgraph import connected_components
 from torch import Tensor, nn
 
 from dyadnet.activation import Activation, recognise
-from dyadnet.network.base import AbstractNetwork
+from dyadnet.network.base import AbstractHopfield
+from dyadnet.network.blocks import as_blocks
+from dyadnet.network.layered import Layered
 from dyadnet.network.linearise import Gradients
 from dyadnet.network.state import AbstractState, Activity, States
-from dyadnet.network.wiring import AbstractWiring
+from dyadnet.network.wiring import AbstractCoupling
 from dyadnet.relax.relaxation import Relaxation
-from dyadnet.relax.schedule import Parallel
+from dyadnet.relax.schedule import AbstractSchedule, Parallel
 from dyadnet.relax.solver import Anderson
 
 Structure = Literal["free", "lower", "symmetric", "skew", "interpolated"]
 
 
 @final
-class Dense(AbstractNetwork):
+class Dense(AbstractHopfield):
     """A densely connected network; the last units are its outputs.
 
     Args:
@@ -81,6 +85,41 @@ class Dense(AbstractNetwork):
             self.theta.mul_(self.mask)
             self.theta.mul_(scale / max(float(torch.linalg.matrix_norm(self.connectivity(), 2)), 1e-12))
 
+    @classmethod
+    def from_layered(
+        cls, net: Layered, structure: Structure | None = None, *, relaxation: Relaxation | None = None
+    ) -> "Dense":
+        """Return a densely connected network with copies of the weights of a chain: it has the same equilibria.
+
+        The inputs reach the lowest layer only to begin with; `theta_0` has no mask, and learning opens it to all units.
+
+        Args:
+            net: linear maps, with one activation for all hidden layers.
+            structure: None keeps the blocks and the symmetry of the chain; `free` opens every connection; the others
+                open those below the diagonal, and must have the feedback gain of the chain.
+            relaxation: how states reach equilibrium; None stands for the default of `Dense`.
+
+        Raises:
+            TypeError: naming the stage, if its map is not linear or its activation is another.
+            ValueError: if the structure has another feedback gain, or the chain has no hidden layer.
+
+        >>> chain = Layered.from_sequential(nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2)), lam=0.0)
+        >>> [int(Dense.from_layered(chain, structure).mask.sum()) for structure in (None, "skew", "free")]
+        [6, 10, 20]
+        """
+        blocks, kind = as_blocks(net), structure or "interpolated"
+        lam = net.lam if kind == "interpolated" else 0.5
+        if kind != "free" and _gain(kind, lam) != net.gain:
+            raise ValueError(f"lam={net.lam:g} is not structure={kind!r}: change it by with_lam, or take 'free'")
+        (units, inputs), mask = blocks.theta_0.shape, None if structure else blocks.mask
+        dense = cls(inputs, units, blocks.outputs, kind, lam=lam, mask=mask, relaxation=relaxation).to(blocks.theta)
+        dense.activations = blocks.activations
+        with torch.no_grad():
+            dense.theta.copy_(blocks.theta + net.gain * blocks.theta.T if kind == "free" else blocks.theta)
+            dense.theta_0.copy_(blocks.theta_0)
+            dense.bias.copy_(blocks.bias)
+        return dense
+
     def connectivity(self) -> Tensor:
         """Return `W`, `(units, units)`; the entry in row i and column j is the connection from j to i."""
         theta = self.masked()
@@ -89,6 +128,16 @@ class Dense(AbstractNetwork):
     def masked(self) -> Tensor:
         """Return `theta` with nothing where the mask has no entry."""
         return self.theta * self.mask
+
+    def acyclic(self) -> bool:
+        """Return whether no unit hears itself along any path: only a gain of 0 and a mask without cycles give that."""
+        mask = self.mask.cpu().numpy()
+        return self.gain == 0 and connected_components(mask, connection="strong", return_labels=False) == len(mask)
+
+    def bipartite(self) -> bool:
+        """Return whether units of the same layer, hidden or output, do not hear one another."""
+        hidden = len(self.mask) - self.outputs
+        return not bool(self.mask[:hidden, :hidden].any() or self.mask[hidden:, hidden:].any())
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the outputs at equilibrium, `(batch, outputs)`."""
@@ -102,19 +151,18 @@ class Dense(AbstractNetwork):
         """Nothing changes between visits."""
         return []
 
-    def groups(self) -> list[tuple[str, list[nn.Parameter]]]:
-        """Return connections, input weights and biases."""
-        return [(name, [p] if p.requires_grad else []) for name, p in self.named_parameters()]
-
     def energy_missing(self) -> str | None:
-        """Only symmetric connections have an energy."""
+        """Only symmetric connections have an energy, and only monotone activations."""
+        for activation in self.activations:
+            if not activation.monotone:
+                return f"{activation.name} is not monotone: no energy exists"
         if self.gain == 1:
             return None
         return f"a {self.structure} densely connected network has no energy: use Dyadic, or structure='symmetric'"
 
 
 @final
-class DenseWiring(AbstractWiring):
+class DenseWiring(AbstractCoupling):
     """The wiring of a densely connected network: layer 1 holds its hidden units, layer 2 its outputs."""
 
     depth = 2
@@ -128,6 +176,13 @@ class DenseWiring(AbstractWiring):
         self.input = drive.repeat(copies, 1)
         silent = {k: Activity(torch.zeros_like(self.input[:, rows])) for k, rows in self.rows.items()}
         self.states: dict[int, AbstractState] = {0: Activity(x)} | silent | states
+
+    def again(self, states: States, copies: int = 1) -> "DenseWiring":
+        """Return the wiring of the same inputs and other states."""
+        other = copy.copy(self)
+        other.copies, other.input = copies, self.input[: len(self.states[0].mean())].repeat(copies, 1)
+        other.states = {0: self.states[0]} | dict(enumerate(states, 1))
+        return other
 
     def state(self, k: int) -> AbstractState:
         """Return the state of layer k."""
@@ -196,7 +251,7 @@ class DenseWiring(AbstractWiring):
             grads[self.net.theta] += self.net.gain * (self.means().T @ errors) * self.net.mask
         return grads
 
-    def best_factor(self, iterations: int, margin: float) -> float:
+    def best_factor(self, schedule: AbstractSchedule, iterations: int, margin: float) -> float:
         """Return the factor of simultaneous updates for the eigenvalue of W with the largest real part and modulus.
 
         With every eigenvalue `w` of W in `Re w <= mu < 1`, `|w| <= sigma`, the modulus of `1 - a + a w` is smallest for

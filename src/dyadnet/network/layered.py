@@ -5,12 +5,13 @@ for `lam = 0`, feedforward for 1/2, symmetric for 1.
 """
 
 from collections.abc import Iterator
+from itertools import dropwhile
 from typing import final
 
 from torch import Tensor, nn
 
 from dyadnet.activation import IDENTITY, Activation, recognise
-from dyadnet.network.base import AbstractNetwork
+from dyadnet.network.base import AbstractHopfield
 from dyadnet.network.linearise import hooked
 from dyadnet.network.stage import Stage
 from dyadnet.network.state import States
@@ -19,11 +20,12 @@ from dyadnet.relax.relaxation import Relaxation
 
 _BATCH_STATISTICS = (nn.modules.batchnorm._BatchNorm,)
 _AFFINE = (nn.Linear, nn.Conv2d, nn.Flatten, nn.Unflatten, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.Identity)
+_MONOTONE = (nn.MaxPool2d, nn.AdaptiveMaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.Flatten, nn.Unflatten)
 _RANDOM = (nn.modules.dropout._DropoutNd,)
 
 
 @final
-class Layered(AbstractNetwork):
+class Layered(AbstractHopfield):
     """A chain of stages that shares the modules of an `nn.Sequential`.
 
     >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
@@ -74,6 +76,26 @@ class Layered(AbstractNetwork):
             )
         return cls(dict(_children(model)), tuple(_stages(model)), lam, relaxation)
 
+    def with_lam(self, lam: float, relaxation: Relaxation | None = None) -> "Layered":
+        """Return the same stages under another feedback parameter; the modules are shared, not copied.
+
+        What one network learns, the other has learned, and an optimiser of one serves both: a feedforward network is
+        the start of a recurrent one, and `lam` may change from epoch to epoch.
+
+        Args:
+            lam: the feedback parameter.
+            relaxation: how states reach equilibrium; None stands for this network's own.
+
+        >>> net = Layered.from_sequential(nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2)))
+        >>> skew = net.with_lam(0.0)
+        >>> skew.gain, skew.stages[0].map is net.stages[0].map
+        (-1.0, True)
+        """
+        modules = {name: module for name, module in self._modules.items() if module is not None}
+        twin = Layered(modules, self.stages, lam, relaxation or self.relaxation)
+        twin.training = self.training
+        return twin
+
     def forward(self, x: Tensor) -> Tensor:
         """Return the output for inputs `x` of shape `(batch, ...)`: at equilibrium, where the network is recurrent."""
         if self.gain != 0:
@@ -101,9 +123,21 @@ class Layered(AbstractNetwork):
             return None
         return f"a layered network of lam={self.lam:g} has no energy: take lam above 1/2, or use Dyadic"
 
-    def affine(self) -> bool:
-        """Return whether every map between layers is affine as it stands (linear maps, convolutions, averages)."""
-        return all(isinstance(module, _AFFINE) for stage in self.stages[1:] for module in _modules(stage.map))
+    def affine(self, *, inputs: bool = False) -> bool:
+        """Return whether every map between layers is affine as it stands (linear maps, convolutions, averages).
+
+        Args:
+            inputs: whether that of the inputs must be, too.
+        """
+        stages = self.stages if inputs else self.stages[1:]
+        return all(isinstance(module, _AFFINE) for stage in stages for module in modules_of(stage.map))
+
+    def convex(self) -> bool:
+        """Return whether every map between layers is affine, or takes maxima of affine ones for units of at least 0.
+
+        `-<s_k, map_k(s_{k-1})>` is then concave in `s_{k-1}`.
+        """
+        return all(_convex(stage) for stage in self.stages[1:])
 
     def changing(self) -> list[str]:
         """Name the modules whose map differs between two visits: dropout and batch statistics in training mode."""
@@ -115,8 +149,14 @@ class Layered(AbstractNetwork):
         ]
 
 
-def _modules(map_: nn.Module) -> Iterator[nn.Module]:
-    """The modules that a map runs one after another."""
+def _convex(stage: Stage) -> bool:
+    """Whether a stage is affine, or takes averages and maxima of affine maps below units that are not negative."""
+    above = list(dropwhile(lambda module: isinstance(module, _AFFINE), modules_of(stage.map)))
+    return not above or (stage.activation.lower >= 0 and all(isinstance(module, _MONOTONE) for module in above))
+
+
+def modules_of(map_: nn.Module) -> Iterator[nn.Module]:
+    """Return the modules that a map runs one after another."""
     return iter(map_) if type(map_) is nn.Sequential else iter([map_])
 
 

@@ -36,6 +36,10 @@ class AbstractLinearisation(abc.ABC):
 
     value: Tensor
 
+    def moved(self, point: Point) -> "AbstractLinearisation | None":
+        """Return the map at another point of the same shape; None where `linearise` has to look at it anew."""
+        return None
+
     @abc.abstractmethod
     def pull(self, delta: Above, *, down: bool = True, learn: bool = True) -> tuple[Below | None, Gradients]:
         """Return the gradients of `sum(value * delta)`.
@@ -58,37 +62,62 @@ class AbstractLinearisation(abc.ABC):
         convolutions, pooling between them).
         """
 
-    @final
-    def feedback(self, delta: Above) -> Below:
-        """Return `J^T delta`, the gradient in the lower state alone."""
+    def feedback(self, delta: Above, onto: Below | None = None, gain: float = 1.0) -> Below:
+        """Return `onto + gain J^T delta`, with `J^T delta` the gradient in the lower state alone.
+
+        Args:
+            delta: of the value's shape.
+            onto: what to add it to; None stands for zero, with a gain of 1.
+            gain: the factor.
+        """
         below, _ = self.pull(delta, learn=False)
         assert below is not None
-        return below
+        return below if onto is None else torch.add(onto, below, alpha=gain)
 
 
 @final
 @dataclass(frozen=True)
 class _Linear(AbstractLinearisation):
-    """`nn.Linear`: down `delta W`, `dW = delta^T s`."""
+    """`nn.Linear`: down `delta W`, `dW = delta^T s`.
+
+    It stands in the inner loop of relaxations, where entering `no_grad` would take longer than the arithmetic.
+    """
 
     module: nn.Linear
+    weight: Tensor
     point: Point
-    value: Tensor
+    column: Tensor | None = None
 
-    @torch.no_grad()
+    @property
+    def value(self) -> Tensor:  # pyright: ignore[reportIncompatibleVariableOverride]: computed when it is asked for
+        below = self.point()
+        if self.column is not None and below.dim() == 2:
+            return torch.addmm(self.column, self.weight, below.t()).t()
+        return nn.functional.linear(below, self.weight, self.module.bias).detach()
+
+    def moved(self, point: Point) -> "_Linear":
+        # A product with few columns takes twice the time of its transpose on a processor.
+        column, bias = self.column, self.module.bias
+        if column is None and bias is not None and bias.is_cpu and len(bias) < 16:
+            column = bias.detach()[:, None]
+        return _Linear(self.module, self.weight, point, column)
+
     def pull(self, delta: Above, *, down: bool = True, learn: bool = True) -> tuple[Below | None, Gradients]:
         grads: Gradients = {}
         if learn and self.module.weight.requires_grad:
             grads[self.module.weight] = delta.flatten(0, -2).T @ self.point().flatten(0, -2)
         if learn and self.module.bias is not None and self.module.bias.requires_grad:
             grads[self.module.bias] = delta.flatten(0, -2).sum(0)
-        return delta @ self.module.weight if down else None, grads
+        return delta @ self.weight if down else None, grads
 
-    @torch.no_grad()
+    def feedback(self, delta: Above, onto: Below | None = None, gain: float = 1.0) -> Below:
+        if onto is None or delta.dim() != 2:
+            return super().feedback(delta, onto, gain)
+        return torch.addmm(onto, delta, self.weight, alpha=gain)
+
     def push(self, direction: Below) -> Above:
-        return nn.functional.linear(direction, self.module.weight)
+        return nn.functional.linear(direction, self.weight)
 
-    @torch.no_grad()
     def learn_push(self, direction: Below, delta: Above) -> Gradients:
         weight = self.module.weight
         return {weight: delta.flatten(0, -2).T @ direction.flatten(0, -2)} if weight.requires_grad else {}
@@ -269,9 +298,9 @@ def linearise(module: nn.Module, point: Point) -> AbstractLinearisation:
     if type(module) is nn.Sequential and not hooked(module):
         return _chain(module, point)
     state = point()
+    if type(module) is nn.Linear and _plain(module, state) and state.shape[-1] == module.in_features:
+        return _Linear(module, module.weight.detach(), point)
     with torch.no_grad():
-        if type(module) is nn.Linear and _plain(module, state):
-            return _Linear(module, point, module(state))
         if type(module) is nn.Conv2d and _plain(module, state) and _zero_padded(module):
             return _Conv2d(module, point, state.shape, module(state))
         if type(module) is nn.Flatten and _plain(module, state):
@@ -314,7 +343,7 @@ def _chain(modules: nn.Sequential, point: Point) -> AbstractLinearisation:
         links.append(linearise(module, point))
         point = _constant(links[-1].value)
     learns = [any(p.requires_grad for p in module.parameters()) for module in modules]
-    return _Chain(links, learns, links[-1].value if links else point())
+    return _Chain(links, learns, point())
 
 
 def _constant(value: Tensor) -> Point:

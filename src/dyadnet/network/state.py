@@ -116,9 +116,13 @@ def distance(old: AbstractState | None, new: AbstractMovable) -> Tensor:
     """
     if not _comparable(old, new):
         return torch.full_like(new.parts()[0].abs().flatten(1)[:, 0], torch.inf)
-    apart = [(n - o).abs().flatten(1).amax(1) for o, n in zip(old.parts(), new.parts(), strict=True)]
-    size = [n.abs().flatten(1).amax(1).clamp(min=1) for n in new.parts()]
-    return torch.stack([a / s for a, s in zip(apart, size, strict=True)]).amax(0)
+    each = [_largest(n - o) / _largest(n).clamp(min=1) for o, n in zip(old.parts(), new.parts(), strict=True)]
+    return each[0] if len(each) == 1 else torch.stack(each).amax(0)
+
+
+def _largest(part: Tensor) -> Tensor:
+    """The largest entry of every sample."""
+    return (part if part.dim() == 2 else part.flatten(1)).abs().amax(1)
 
 
 def _comparable(old: AbstractState | None, new: AbstractMovable) -> TypeGuard[AbstractMovable]:

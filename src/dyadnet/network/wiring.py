@@ -21,11 +21,12 @@ from torch import Tensor
 
 from dyadnet.network.linearise import AbstractLinearisation, Gradients, merge
 from dyadnet.network.stage import Stage
-from dyadnet.network.state import AbstractState, Activity
+from dyadnet.network.state import AbstractState, Activity, States
+from dyadnet.relax.schedule import AbstractSchedule, BottomUp, OddEven, Parallel
 
 
 class AbstractWiring(abc.ABC):
-    """The messages under way in one batch.
+    """The messages under way in one batch, and what the parameters learn from them.
 
     Attributes:
         depth: the number of layers; they count from 1, and the last one is the output.
@@ -44,6 +45,37 @@ class AbstractWiring(abc.ABC):
         """Return what the errors of the other layers send to layer k; None stands for zero."""
 
     @abc.abstractmethod
+    def state(self, k: int) -> AbstractState:
+        """Return the state of layer k, silent if it has not been visited."""
+
+    @abc.abstractmethod
+    def gradients(self) -> Gradients:
+        """Return the gradient of the loss as the errors tell it, for every parameter."""
+
+    @abc.abstractmethod
+    def best_factor(self, schedule: AbstractSchedule, iterations: int, margin: float) -> float:
+        """Return how far updates should go for the states to settle fastest.
+
+        Args:
+            schedule: the order of updates.
+            iterations: of power iteration for the norm of the coupling.
+            margin: by which the norm is taken larger than found.
+        """
+
+    @abc.abstractmethod
+    def again(self, states: States, copies: int = 1) -> "AbstractWiring":
+        """Return the wiring of the same inputs and other states; what the inputs send is not computed again.
+
+        Args:
+            states: one a layer.
+            copies: how many copies of the batch they hold.
+        """
+
+
+class AbstractCoupling(AbstractWiring):
+    """The wiring of layers that hear `W mean + b`, with `W = theta + c theta^T`."""
+
+    @abc.abstractmethod
     def couple(self, k: int, vectors: dict[int, Tensor], up: float, down: float) -> Tensor | None:
         """Return `((up theta + down theta^T) v)_k` for one vector a layer; missing ones and None stand for zero.
 
@@ -51,41 +83,24 @@ class AbstractWiring(abc.ABC):
         """
 
     @abc.abstractmethod
-    def probe(self) -> "AbstractWiring":
-        """Return the wiring of the first sample alone, with layers at some activity."""
-
-    @abc.abstractmethod
     def sent(self, k: int) -> Tensor:
         """Return `(theta mean + b)_k`, the part of the drive that does not pass through `theta^T`."""
-
-    @abc.abstractmethod
-    def discount(self, k: int) -> float:
-        """Return the weight of layer k in the Hopfield energy."""
-
-    @abc.abstractmethod
-    def best_factor(self, iterations: int, margin: float) -> float:
-        """Return how far updates should go for the states to settle fastest.
-
-        Args:
-            iterations: of power iteration for the norm of the coupling.
-            margin: by which the norm is taken larger than found.
-        """
-
-    @abc.abstractmethod
-    def state(self, k: int) -> AbstractState:
-        """Return the state of layer k, silent if it has not been visited."""
 
     @abc.abstractmethod
     def learn(self, deltas: dict[int, Tensor]) -> Gradients:
         """Return the gradient of `sum_k <(theta mean + b)_k, delta_k>` (its real part) in every parameter."""
 
     @abc.abstractmethod
-    def gradients(self) -> Gradients:
-        """Return the gradient of the loss as the errors tell it, for every parameter."""
+    def discount(self, k: int) -> float:
+        """Return the weight of layer k in the Hopfield energy."""
+
+    @abc.abstractmethod
+    def probe(self) -> "AbstractCoupling":
+        """Return the wiring of the first sample alone, with layers at some activity."""
 
 
 @final
-class ChainWiring(AbstractWiring):
+class ChainWiring(AbstractCoupling):
     """The wiring of a chain of stages.
 
     Args:
@@ -101,7 +116,17 @@ class ChainWiring(AbstractWiring):
     ) -> None:
         self.stages, self.gain, self.depth, self.copies = stages, gain, len(stages), copies
         self.states = {0: Activity(x)} | states
-        self.at: dict[int, tuple[AbstractState, AbstractLinearisation, Tensor]] = {}
+        self.at: dict[int, tuple[AbstractState, AbstractLinearisation]] = {}
+        self.values: dict[int, Tensor] = {}
+
+    def again(self, states: States, copies: int = 1) -> "ChainWiring":
+        """Return the wiring of the same inputs and other states."""
+        inputs = self.states[0]
+        held = {0: inputs} | dict(enumerate(states, 1))
+        other = ChainWiring(self.stages, self.gain, inputs.mean(), held, copies)
+        other.values[1] = _repeat(self.sent(1)[: len(inputs.mean())], copies)
+        other.at[1] = self.at[1]
+        return other
 
     def state(self, k: int) -> AbstractState:
         """Return the state of layer k; when one is read before its first visit, all unvisited layers are silent."""
@@ -121,26 +146,34 @@ class ChainWiring(AbstractWiring):
     def stage(self, k: int, *, renew: bool) -> AbstractLinearisation:
         """Return stage k where the mean below last travelled up; with `renew`, where that mean is now."""
         held = self.at.get(k)
-        if held is None or (renew and held[0] is not self.state(k - 1)):
-            below = self.state(k - 1)
-            imaginary = _imaginary(below)
-            at = self.stages[k - 1].linearise(below.mean if imaginary is None else lambda: below.mean().real)
-            value = at.value.float() if at.value.dtype in _HALF else at.value  # half would swallow small nudges
-            value = value if imaginary is None else torch.complex(value, at.push(imaginary))
-            self.at[k] = held = below, at, _repeat(value, self.copies) if k == 1 else value
-        return held[1]
+        if held is not None and (not renew or held[0] is self.states.get(k - 1)):
+            return held[1]
+        below = self.state(k - 1)
+        point = below.mean if _imaginary(below) is None else lambda: below.mean().real
+        moved = held[1].moved(point) if held is not None and self.gain else None  # with loops, visits are many
+        at = self.stages[k - 1].linearise(point) if moved is None else moved
+        self.at[k] = below, at
+        self.values.pop(k, None)
+        return at
 
     def drive(self, k: int) -> Tensor:
         """Return `u_k`."""
         value, above = self.sent(k), self.states.get(k + 1)
         if self.gain == 0 or above is None:
             return value
-        return torch.add(value, self._down(k + 1, above.mean()), alpha=self.gain)
+        return self._down(k + 1, above.mean(), value, self.gain)
 
     def sent(self, k: int) -> Tensor:
         """Return `map_k(mean_{k-1})`."""
-        self.stage(k, renew=True)
-        return self.at[k][2]
+        at = self.stage(k, renew=True)
+        value = self.values.get(k)
+        if value is None:
+            value = at.value
+            value = value.float() if value.dtype in _HALF else value  # half would swallow small nudges
+            imaginary = _imaginary(self.states[k - 1])
+            value = value if imaginary is None else torch.complex(value, at.push(imaginary))
+            self.values[k] = value = _repeat(value, self.copies) if k == 1 else value
+        return value
 
     def discount(self, k: int) -> float:
         """Return `c^(k - L)`."""
@@ -148,8 +181,12 @@ class ChainWiring(AbstractWiring):
 
     def feedback(self, k: int) -> Tensor | None:
         """Return `v_k`."""
-        near = [(j, self.states[j].error()) for j in (k - 1, k + 1) if j > 0 and j in self.states]
-        errors = {j: error for j, error in near if error is not None}
+        errors: dict[int, Tensor] = {}
+        for j in (k - 1, k + 1):
+            state = self.states.get(j)
+            error = None if state is None else state.error()
+            if error is not None:
+                errors[j] = error
         return self.couple(k, errors, self.gain, 1.0) if errors else None
 
     def couple(self, k: int, vectors: dict[int, Tensor], up: float, down: float) -> Tensor | None:
@@ -162,16 +199,18 @@ class ChainWiring(AbstractWiring):
         pushed = self.stage(k, renew=False).push(vectors[k - 1])
         return up * pushed if sent is None else torch.add(sent, pushed, alpha=up)
 
-    def _down(self, k: int, above: Tensor) -> Tensor:
-        """Send something of layer k down through the transpose, which is linear."""
+    def _down(self, k: int, above: Tensor, onto: Tensor | None = None, gain: float = 1.0) -> Tensor:
+        """Send something of layer k down through the transpose, which is linear, and add it to something there."""
         at = self.stage(k, renew=False)
         if not above.is_complex():
-            return at.feedback(above)
-        return torch.complex(at.feedback(above.real), at.feedback(above.imag))
+            return at.feedback(above, onto, gain)
+        down = torch.complex(at.feedback(above.real), at.feedback(above.imag))
+        return down if onto is None else torch.add(onto, down, alpha=gain)
 
     def finish(self, k: int) -> tuple[Tensor | None, AbstractLinearisation | None]:
         """Return the error of layer k and its stage, which nothing reads any more: neither will change again."""
-        _, at, _ = self.at.pop(k, (None, None, None))
+        _, at = self.at.pop(k, (None, None))
+        self.values.pop(k, None)
         return self.state(k).error(), at
 
     def learn(self, deltas: dict[int, Tensor]) -> Gradients:
@@ -197,22 +236,27 @@ class ChainWiring(AbstractWiring):
                 merge(grads, self.stage(k, renew=True).learn_push(below, self.gain * self.states[k].mean()))
         return grads
 
-    def best_factor(self, iterations: int, margin: float) -> float:
-        """Return the optimal factor of odd-even updates.
+    def best_factor(self, schedule: AbstractSchedule, iterations: int, margin: float) -> float:
+        """Return the optimal factor of odd-even updates, or a safe one of other orders.
 
         The layers of a chain fall into odd and even ones that only hear each other. With `sigma` the norm of the
         coupling between the two groups times the activations' slope, it is
 
-            a* = 2 / (1 + sqrt(1 - c sigma^2)),      rate |1 - a*|       (Young; for c < 0 Niethammer).
+            a* = 2 / (1 + sqrt(1 - c sigma^2)),      rate |1 - a*|       (Young; for c < 0 Niethammer)
 
-        For `c < 0` it damps: without it the updates diverge as soon as `|c| sigma^2 > 1`, although the equilibrium is
-        unique. For `c >= 0` plain odd-even updates descend an energy, and 1 is kept.
+        for odd-even and upward passes. For `c < 0` it damps: without it the updates diverge as soon as `|c| sigma^2 >
+        1`, although the equilibrium is unique. For `c >= 0` updates of one layer after another descend an energy, and 1
+        is kept. Simultaneous updates have the eigenvalues `1 - a +- a sqrt(c) sigma`: `1 / (1 - c sigma^2)` is best for
+        `c < 0`, and up to `2 / (1 + sqrt(c) sigma)` they descend for `c > 0`.
         """
-        if self.gain >= 0:
+        if self.gain == 0 or (self.gain > 0 and not isinstance(schedule, Parallel)):
             return 1.0
         slope = max(stage.activation.slope for stage in self.stages)
-        norm = margin * slope * self.coupling_norm(iterations)
-        return 2 / (1 + sqrt(1 - self.gain * norm**2))
+        coupling = self.gain * (margin * slope * self.coupling_norm(iterations)) ** 2
+        if self.gain > 0:
+            return min(1.0, 2 / (1 + sqrt(coupling)))
+        in_turn = isinstance(schedule, OddEven | BottomUp)
+        return 2 / (1 + sqrt(1 - coupling)) if in_turn else 1 / (1 - coupling)
 
     def coupling_norm(self, iterations: int) -> float:
         """Return the norm of the coupling between odd and even layers, from below, by power iteration at one sample."""

@@ -5,8 +5,9 @@ are. Whatever the neurons make of their messages (free, nudged, clamped, dyads),
 """
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
 from math import isnan, sqrt
 
 import torch
@@ -84,10 +85,11 @@ def settle(
     generator = generator or torch.Generator().manual_seed(0)
     schedule, stop, solver = relaxation.schedule, relaxation.stop, relaxation.solver
     tolerance = stop.tolerance_for(wiring.states[0].mean().dtype)
-    factor, mixer = step_factor(solver, wiring), Mixer(solver.memory) if isinstance(solver, Anderson) else None
+    factor = step_factor(relaxation, wiring)
+    mixer = Mixer(solver.memory, guarded=factor == 1) if isinstance(solver, Anderson) else None
     residual, trace, iteration = torch.empty(0), [], 0
     for iteration in range(1, stop.most + 1):
-        before = dict(wiring.states)
+        before = dict(wiring.states) if mixer is not None else {}
         look = tolerance is not None or observe is not None or iteration == stop.most
         moved = one_pass(wiring, neuron, schedule, factor, generator, measure=look and schedule.complete)
         if look:
@@ -116,30 +118,29 @@ def one_pass(
     """Visit the layers once; return how far each was from its last update, `(batch,)`, if that is to be measured."""
     moved: dict[int, Tensor] = {}
     for group in schedule.one_pass(wiring.depth, generator):
-        for k, old, new in _proposals(wiring, neuron, group):
+        for k, new in _proposals(wiring, neuron, group):
+            old = wiring.states.get(k)
             if measure:
                 moved[k] = distance(old, new)
-            wiring.states[k] = toward(old, new, factor)
+            wiring.states[k] = new if factor == 1 else toward(old, new, factor)
     return moved
 
 
 def residuals(wiring: AbstractWiring, neuron: Neuron) -> dict[int, Tensor]:
     """Return how far each layer is from its update, all at the same states, `(batch,)`; nothing moves."""
     layers = tuple(range(1, wiring.depth + 1))
-    return {k: distance(old, new) for k, old, new in _proposals(wiring, neuron, layers)}
+    return {k: distance(wiring.states.get(k), new) for k, new in _proposals(wiring, neuron, layers)}
 
 
-def _proposals(
-    wiring: AbstractWiring, neuron: Neuron, group: Group
-) -> Iterator[tuple[int, AbstractState | None, AbstractMovable]]:
-    """Yield the layers of a group, the states they are in, and those that their messages of now would put them in."""
-    messages = [(k, wiring.drive(k), wiring.feedback(k)) for k in group]
-    for k, drive, feedback in messages:
-        old = wiring.states.get(k)
-        new = neuron(k, drive, feedback, old)
+def _proposals(wiring: AbstractWiring, neuron: Neuron, group: Group) -> list[tuple[int, AbstractMovable]]:
+    """Return the layers of a group with the states that their messages of now would put them in."""
+    proposed: list[tuple[int, AbstractMovable]] = []
+    for k in group:
+        new = neuron(k, wiring.drive(k), wiring.feedback(k), wiring.states.get(k))
         if not isinstance(new, AbstractMovable):
             raise TypeError(f"{type(new).__name__} cannot be relaxed: let it derive from AbstractMovable")
-        yield k, old, new
+        proposed.append((k, new))
+    return proposed
 
 
 def _states(wiring: AbstractWiring) -> list[AbstractState]:
@@ -148,7 +149,7 @@ def _states(wiring: AbstractWiring) -> list[AbstractState]:
 
 def _largest(moved: dict[int, Tensor]) -> Tensor:
     """The largest residual of every sample."""
-    return torch.stack(list(moved.values())).amax(0)
+    return reduce(torch.maximum, moved.values())
 
 
 def _over(residual: Tensor, largest: float, tolerance: float) -> bool:
@@ -156,28 +157,29 @@ def _over(residual: Tensor, largest: float, tolerance: float) -> bool:
     return largest <= tolerance or (isnan(largest) and bool((residual.isnan() | (residual <= tolerance)).all()))
 
 
-def step_factor(solver: Solver, wiring: AbstractWiring) -> float:
-    """Return how far a solver goes towards each update."""
+def step_factor(relaxation: Relaxation, wiring: AbstractWiring) -> float:
+    """Return how far a relaxation goes towards each update."""
+    solver, schedule = relaxation.solver, relaxation.schedule
     match solver:
         case Damped():
             return solver.factor
         case OverRelaxed():
-            return wiring.best_factor(solver.iterations, solver.margin)
+            return wiring.best_factor(schedule, solver.iterations, solver.margin)
         case Anderson():
-            return solver.factor or sqrt(wiring.best_factor(iterations=8, margin=1.05))
+            return solver.factor or sqrt(wiring.best_factor(schedule, iterations=8, margin=1.05))
     return 1.0
 
 
 def complain(solution: Solution, relaxation: Relaxation) -> None:
     """Say that states have not settled: unsettled equilibria are never used silently."""
-    missing = int((~solution.converged).sum())
-    if missing == 0:
+    counted = isinstance(relaxation.stop, Count)  # who asks for a number of passes has decided
+    if (counted and not relaxation.strict) or bool(solution.converged.all()):
         return
+    missing = int((~solution.converged).sum())
     message = (
         f"{missing} of {len(solution.converged)} samples have not settled after {solution.iterations} passes "
         f"(residual {float(solution.residual.max()):.1e}): allow more passes, another solver or smaller weights"
     )
     if relaxation.strict:
         raise NotSettled(message)
-    if not isinstance(relaxation.stop, Count):  # who asks for a number of passes has decided
-        warnings.warn(message, NotSettledWarning, stacklevel=3)
+    warnings.warn(message, NotSettledWarning, stacklevel=3)

@@ -56,7 +56,8 @@ class Anderson:
     Args:
         memory: how many iterates to combine.
         factor: the damping of every update inside a pass; None stands for the square root of the best factor without
-            acceleration, as acceleration gains what it does for Krylov methods.
+            acceleration, as acceleration gains what it does for Krylov methods. With a factor of 1 the passes settle by
+            themselves, and steps that lengthen the residual are refused.
     """
 
     memory: int = 8

@@ -12,12 +12,12 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from dyadnet.energy.hopfield import HopfieldEnergy
 from dyadnet.loss import AbstractLoss
 from dyadnet.network.base import AbstractNetwork
 from dyadnet.network.linearise import Gradients
-from dyadnet.relax.relaxation import Relaxation, Solution
-from dyadnet.relax.stopping import Count
+from dyadnet.relax.relaxation import Relaxation, Solution, complain
+from dyadnet.relax.stopping import Count, settled
+from dyadnet.rule.contrast import energy_of
 from dyadnet.rule.nudge import both
 
 
@@ -30,7 +30,7 @@ def continual_gradients(
     *,
     beta: float,
     step: float,
-    relaxation: Relaxation,
+    relaxation: Relaxation | None,
 ) -> tuple[Gradients, Solution]:
     """Return the accumulated gradients and the end of the nudged phase.
 
@@ -40,27 +40,32 @@ def continual_gradients(
         free: the free phase.
         beta: nudging strength.
         step: how far weights move along each estimate.
-        relaxation: of the nudged phase; its stopping rule bounds the number of steps.
+        relaxation: of the nudged phase; its stopping rule bounds the number of steps; None stands for the energy's own.
+
+    Raises:
+        NotSettled: if the relaxation is strict and some sample has not settled.
     """
     moving = copy.deepcopy(net)
-    energy, pairs = HopfieldEnergy(moving), _trainable(net, moving)
-    output = both(moving, loss, y, torch.tensor([beta], dtype=x.dtype, device=x.device))
-    once = replace(relaxation, stop=Count(1), strict=False)
-    tolerance, states, solution = relaxation.stop.tolerance_for(x.dtype), free.states, free
+    energy, pairs = energy_of(moving), _trainable(net, moving)
+    how = relaxation or energy.settling()
+    output = both(moving, loss, y, torch.tensor([beta], dtype=x.dtype, device=x.device), len(free.states))
+    once, weights = replace(how, stop=Count(1), strict=False), [1 / (beta * len(x))]
+    tolerance, solution, trace = how.stop.tolerance_for(x.dtype), free, []
     totals: Gradients = {ours: torch.zeros_like(ours) for ours, _ in pairs}
-    for passes in range(1, relaxation.stop.most + 1):
-        solution = energy.minimise(x, output, states, once)
-        now = energy.gradients(x, solution.states, [1 / (beta * len(x))])
-        before = energy.gradients(x, states, [1 / (beta * len(x))])
+    for _ in range(how.stop.most):
+        before = energy.gradients(energy.wire(x, solution.states), weights)
+        solution = energy.minimise(energy.wire(x, solution.states), output, once)
+        now = energy.gradients(energy.wire(x, solution.states), weights)
         with torch.no_grad():
             for ours, theirs in pairs:
                 change = now[theirs] - before[theirs]
                 totals[ours] += change
                 theirs -= step * change
-        states = solution.states
-        solution = replace(solution, iterations=passes)
-        if tolerance is not None and float(solution.residual.max()) <= tolerance:
+        trace.append(float(solution.residual.max()))
+        if tolerance is not None and not trace[-1] > tolerance:  # settled, or no longer a number
             break
+    solution = replace(solution, iterations=len(trace), trace=trace, converged=settled(solution.residual, how.stop))
+    complain(solution, how)
     return totals, solution
 
 

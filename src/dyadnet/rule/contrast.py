@@ -7,9 +7,14 @@ import torch
 from torch import Tensor
 
 from dyadnet.energy.base import AbstractEnergy, Output
+from dyadnet.energy.hopfield import HopfieldEnergy
+from dyadnet.energy.quadratic import QuadraticEnergy
 from dyadnet.loss import Loss, as_loss
+from dyadnet.network.base import AbstractNetwork
+from dyadnet.network.layered import Layered
 from dyadnet.network.linearise import Gradients
 from dyadnet.network.state import Activity, States
+from dyadnet.network.wiring import AbstractWiring
 from dyadnet.relax.relaxation import Relaxation, Solution
 from dyadnet.rule.base import Estimate
 
@@ -33,9 +38,18 @@ def real_phases(beta: float, side: Side) -> Phases:
             return [beta, -beta], [0.5 / beta, -0.5 / beta], 0.0
 
 
+def energy_of(net: AbstractNetwork) -> AbstractEnergy:
+    """Return the quadratic energy of a feedforward chain, else the Hopfield energy.
+
+    Raises:
+        ValueError: if the network has neither.
+    """
+    return QuadraticEnergy(net) if isinstance(net, Layered) and net.gain == 0 else HopfieldEnergy(net)
+
+
 def contrast(
     energy: AbstractEnergy,
-    x: Tensor,
+    wiring: AbstractWiring,
     free: Solution,
     output: Output,
     weights: Sequence[complex],
@@ -47,7 +61,7 @@ def contrast(
 
     Args:
         energy: of the network.
-        x: inputs `(batch, ...)`.
+        wiring: of the free phase.
         free: the free phase.
         output: the boundary condition of the stacked phases.
         weights: one a phase; divided by the batch size here, so that gradients are those of the mean loss.
@@ -56,12 +70,14 @@ def contrast(
     """
     complex_ = any(isinstance(weight, complex) for weight in weights)
     start = repeated(free.states, len(weights), complex_=complex_)
-    others = energy.minimise(x, output, start, relaxation, copies=len(weights))
-    states, scaled = others.states, [weight / len(x) for weight in weights]
+    batch = len(free.residual)
+    scaled, nudged = [weight / batch for weight in weights], wiring.again(start, len(weights))
+    others = energy.minimise(nudged, output, relaxation)
     if free_weight:
-        states = [Activity(torch.cat([a.mean(), b.mean()])) for a, b in zip(states, free.states, strict=True)]
-        scaled.append(free_weight / len(x))
-    return energy.gradients(x, states, scaled), others
+        pairs = zip(others.states, free.states, strict=True)
+        nudged = wiring.again([Activity(torch.cat([a.mean(), b.mean()])) for a, b in pairs], len(weights) + 1)
+        scaled.append(free_weight / batch)
+    return energy.gradients(nudged, scaled), others
 
 
 def repeated(states: States, copies: int, *, complex_: bool = False) -> States:
@@ -74,8 +90,8 @@ def repeated(states: States, copies: int, *, complex_: bool = False) -> States:
 
 def summary(free: Solution, others: Solution, batch: int) -> Solution:
     """Return both phases as one: the passes add up, and a sample has settled if it has in every phase."""
-    residual = torch.maximum(free.residual, others.residual.unflatten(0, (-1, batch)).amax(0))
-    converged = free.converged & others.converged.unflatten(0, (-1, batch)).all(0)
+    residual = torch.maximum(free.residual, others.residual.view(-1, batch).amax(0))
+    converged = free.converged & others.converged.view(-1, batch).all(0)
     return Solution(free.states, residual, free.iterations + others.iterations, converged, [*free.trace, *others.trace])
 
 

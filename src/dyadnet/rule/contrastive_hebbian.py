@@ -54,9 +54,10 @@ class ContrastiveHebbian(AbstractRule):
     ) -> Estimate:
         """Relax freely, then clamped; the states are the free ones."""
         energy = HopfieldEnergy(net)
-        free = energy.minimise(x, None, states, self.relaxation)
+        wiring = energy.wire(x, states)
+        free = energy.minimise(wiring, relaxation=self.relaxation)
         output = clamped(one_hot(y, free.states[-1].mean()))
-        grads, others = contrast(energy, x, free, output, [1.0], free_weight=-1.0, relaxation=self.relaxation)
+        grads, others = contrast(energy, wiring, free, output, [1.0], free_weight=-1.0, relaxation=self.relaxation)
         return two_phase_estimate(loss, y, free, others, grads, keep_states=keep_states)
 
 
@@ -94,10 +95,13 @@ class CoupledLearning(AbstractRule):
     ) -> Estimate:
         """Relax freely, then with the output held near its free value; the states are the free ones."""
         energy = HopfieldEnergy(net)
-        free = energy.minimise(x, None, states, self.relaxation)
+        wiring = energy.wire(x, states)
+        free = energy.minimise(wiring, relaxation=self.relaxation)
         nudges, weights, free_weight = real_phases(self.beta, self.variant)
         prediction = free.states[-1].mean()
         slope = as_loss(loss).gradient(prediction, y)
         output = clamped(torch.cat([prediction - nudge * slope for nudge in nudges]))
-        grads, others = contrast(energy, x, free, output, weights, free_weight=free_weight, relaxation=self.relaxation)
+        grads, others = contrast(
+            energy, wiring, free, output, weights, free_weight=free_weight, relaxation=self.relaxation
+        )
         return two_phase_estimate(loss, y, free, others, grads, keep_states=keep_states)

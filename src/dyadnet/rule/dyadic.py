@@ -24,9 +24,10 @@ import torch
 from torch import Tensor
 
 from dyadnet.loss import AbstractLoss, Loss, as_loss
-from dyadnet.network.base import AbstractNetwork
+from dyadnet.network.base import AbstractHopfield, AbstractNetwork
 from dyadnet.network.layered import Layered
 from dyadnet.network.state import AbstractState, Activity, Pair, States
+from dyadnet.network.wiring import AbstractWiring
 from dyadnet.relax.relaxation import Relaxation, Solution, settle
 from dyadnet.rule.base import AbstractRule, Estimate
 from dyadnet.rule.nudge import both, nudged
@@ -78,54 +79,54 @@ class Dyadic(AbstractRule):
         if self.form == "two-phase" and not exact:
             raise ValueError("this network's dyads do not decouple into two phases: use form='joint'")
         reach = self._two_phases if exact and self.form != "joint" else self._joint
-        pairs, solution = reach(net, loss, x, y, states, relaxation)
-        wiring = net.wire(x, pairs)
+        wiring, solution = reach(net, loss, x, y, states, relaxation)
         with torch.no_grad():
             grads = wiring.gradients()
+        pairs = [wiring.state(k) for k in range(1, wiring.depth + 1)]
         output = pairs[-1].mean()
         return Estimate(loss(output, y).mean(), output, grads, pairs, solution.iterations, solution)
 
     def _joint(
         self, net: AbstractNetwork, loss: AbstractLoss, x: Tensor, y: Tensor, states: States | None, how: Relaxation
-    ) -> tuple[States, Solution]:
+    ) -> tuple[AbstractWiring, Solution]:
         """Infer both states together."""
-        scale, last = self.beta * len(x), len(net.activations)
+        wiring, scale = net.wire(x, states), self.beta * len(x)
+        nudged_plus = nudged(net, loss, y, self.beta / 2, wiring.depth)
+        nudged_minus = nudged(net, loss, y, -self.beta / 2, wiring.depth)
 
         def neuron(k: int, drive: Tensor, feedback: Tensor | None, before: AbstractState | None) -> AbstractState:
-            half = torch.zeros_like(drive) if feedback is None else feedback * (scale / 2)
-            plus, minus, f = drive - half, drive + half, net.activations[k - 1].f
-            if k < last:
-                return Pair(f(plus), f(minus), scale)
+            plus = minus = drive
+            if feedback is not None:
+                half = feedback * (scale / 2)
+                plus, minus = net.tilted(drive, -half), net.tilted(drive, half)
+            if k < wiring.depth:
+                return Pair(net.respond(k, plus), net.respond(k, minus), scale)
             old = before if isinstance(before, Pair) else None
-            return Pair(
-                nudged(net, loss, plus, y, self.beta / 2, old and old.s_plus),
-                nudged(net, loss, minus, y, -self.beta / 2, old and old.s_minus),
-                scale,
-            )
+            return Pair(nudged_plus(plus, old and old.s_plus), nudged_minus(minus, old and old.s_minus), scale)
 
-        solution = settle(net.wire(x, states), neuron, how)
-        return solution.states, solution
+        return wiring, settle(wiring, neuron, how)
 
     def _two_phases(
         self, net: AbstractNetwork, loss: AbstractLoss, x: Tensor, y: Tensor, states: States | None, how: Relaxation
-    ) -> tuple[States, Solution]:
+    ) -> tuple[AbstractWiring, Solution]:
         """Relax two copies of the free network with opposite nudges, and sort them into dyads."""
-        scale, last = self.beta * len(x), len(net.activations)
+        skew = isinstance(net, AbstractHopfield) and net.gain < 0
+        wiring = net.wire(x, None if states is None else _copies(states, skew=skew), copies=2)
+        scale, last = self.beta * len(x), wiring.depth
         strengths = torch.tensor([self.beta / 2, -self.beta / 2], dtype=x.dtype, device=x.device)
-        output = both(net, loss, y, strengths)
+        output = both(net, loss, y, strengths, last)
 
         def neuron(k: int, drive: Tensor, feedback: Tensor | None, before: AbstractState | None) -> AbstractState:
             if k == last:
                 return Activity(output(drive, None if before is None else before.mean()))
             return net.free(k, drive, feedback, before)
 
-        start = None if states is None else _copies(states, net.gain)
-        solution = settle(net.wire(x, start, copies=2), neuron, how)
+        solution = settle(wiring, neuron, how)
         pairs = [
-            Pair(*_in_order(state.mean().chunk(2), swap=net.gain < 0 and (last - k) % 2 == 1), scale)
+            Pair(*_in_order(state.mean().chunk(2), swap=skew and (last - k) % 2 == 1), scale)
             for k, state in enumerate(solution.states, 1)
         ]
-        return pairs, solution
+        return wiring.again(pairs), solution
 
 
 def decouples(net: AbstractNetwork) -> bool:
@@ -135,7 +136,7 @@ def decouples(net: AbstractNetwork) -> bool:
     """
     if isinstance(net, Layered):
         return net.gain in (-1, 1) and net.affine()
-    return net.gain == 1
+    return isinstance(net, AbstractHopfield) and net.gain == 1
 
 
 def contrastive_matrix(connectivity: Tensor) -> Tensor:
@@ -155,11 +156,11 @@ def _in_order(states: tuple[Tensor, ...], *, swap: bool) -> tuple[Tensor, Tensor
     return (states[1], states[0]) if swap else (states[0], states[1])
 
 
-def _copies(states: States, gain: float) -> States:
+def _copies(states: States, *, skew: bool) -> States:
     """Dyads sorted back into the two copies of the network that they came from."""
     sorted_back = []
     for k, state in enumerate(states, 1):
         parts = state.parts() if isinstance(state, Pair) else (state.mean(), state.mean())
-        swap = gain < 0 and (len(states) - k) % 2 == 1
+        swap = skew and (len(states) - k) % 2 == 1
         sorted_back.append(Activity(torch.cat(_in_order(parts, swap=swap))))
     return sorted_back

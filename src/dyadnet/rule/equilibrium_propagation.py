@@ -21,17 +21,14 @@ from typing import Literal, final, get_args
 import torch
 from torch import Tensor
 
-from dyadnet.energy.base import AbstractEnergy
-from dyadnet.energy.hopfield import HopfieldEnergy
 from dyadnet.energy.quadratic import QuadraticEnergy
-from dyadnet.loss import Loss, as_loss
-from dyadnet.network.base import AbstractNetwork
-from dyadnet.network.layered import Layered
+from dyadnet.loss import AbstractLoss, Loss, SquaredError, as_loss
+from dyadnet.network.base import AbstractNetwork, hopfield
 from dyadnet.network.state import States
 from dyadnet.relax.relaxation import Relaxation
 from dyadnet.rule.base import AbstractRule, Estimate
 from dyadnet.rule.continual import continual_gradients
-from dyadnet.rule.contrast import Phases, contrast, real_phases, two_phase_estimate
+from dyadnet.rule.contrast import Phases, contrast, energy_of, real_phases, two_phase_estimate
 from dyadnet.rule.nudge import both
 
 Variant = Literal["centred", "positive", "negative", "random-sign", "holomorphic", "continual"]
@@ -86,17 +83,19 @@ class EquilibriumPropagation(AbstractRule):
     ) -> Estimate:
         """Relax freely, then nudged; the states are the free ones."""
         energy, loss = energy_of(net), as_loss(loss)
-        free = energy.minimise(x, None, states, self.relaxation)
+        if self.variant == "holomorphic":
+            check_holomorphic(net, loss)
+        wiring = energy.wire(x, states)
+        free = energy.minimise(wiring, relaxation=self.relaxation)
         how = self.nudged_relaxation or self.relaxation
         if self.variant == "continual":
-            grads, others = continual_gradients(
-                net, loss, x, y, free, beta=self.beta, step=self.step, relaxation=how or net.relaxation
-            )
+            grads, others = continual_gradients(net, loss, x, y, free, beta=self.beta, step=self.step, relaxation=how)
         else:
             nudges, weights, free_weight = self.phases(generator)
-            strengths = torch.tensor(nudges, device=x.device)
-            output = both(net, loss, y, strengths if strengths.is_complex() else strengths.to(x.dtype))
-            grads, others = contrast(energy, x, free, output, weights, free_weight=free_weight, relaxation=how)
+            kind = torch.promote_types(x.dtype, torch.tensor(nudges).dtype)  # complex for complex nudges
+            strengths = torch.tensor(nudges, dtype=kind, device=x.device)
+            output = both(net, loss, y, strengths, wiring.depth)
+            grads, others = contrast(energy, wiring, free, output, weights, free_weight=free_weight, relaxation=how)
         return two_phase_estimate(loss, y, free, others, grads, keep_states=keep_states)
 
     def phases(self, generator: torch.Generator | None = None) -> Phases:
@@ -117,10 +116,16 @@ class EquilibriumPropagation(AbstractRule):
         )
 
 
-def energy_of(net: AbstractNetwork) -> AbstractEnergy:
-    """Return the quadratic energy of a feedforward chain, else the Hopfield energy.
+def check_holomorphic(net: AbstractNetwork, loss: AbstractLoss) -> None:
+    """Refuse complex nudges where the equilibrium is no holomorphic function of them.
 
     Raises:
-        ValueError: if the network has neither.
+        ValueError: naming what is not holomorphic.
     """
-    return QuadraticEnergy(net) if isinstance(net, Layered) and net.gain == 0 else HopfieldEnergy(net)
+    if not isinstance(loss, SquaredError):
+        raise ValueError(f"holomorphic nudges need the squared error, not {type(loss).__name__}")
+    if isinstance(energy_of(net), QuadraticEnergy):
+        raise ValueError("holomorphic nudges need a network with feedback: take lam above 1/2")
+    for activation in hopfield(net, "equilibrium propagation").activations:
+        if not activation.holomorphic:
+            raise ValueError(f"{activation.name} is not holomorphic: take tanh, sigmoid or unit-sigmoid")

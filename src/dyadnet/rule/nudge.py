@@ -6,29 +6,33 @@ from torch import Tensor
 from dyadnet.activation import half_square
 from dyadnet.energy.base import Output
 from dyadnet.loss import AbstractLoss, CustomLoss, Strength
-from dyadnet.network.base import AbstractNetwork
+from dyadnet.network.base import AbstractHopfield, AbstractNetwork
 
 
-def nudged(
-    net: AbstractNetwork, loss: AbstractLoss, drive: Tensor, y: Tensor, strength: Strength, before: Tensor | None
-) -> Tensor:
-    """Return the output layer that minimises `G(s) - <s, drive> + strength l(s, y)`.
+def nudged(net: AbstractNetwork, loss: AbstractLoss, y: Tensor, strength: Strength, last: int) -> Output:
+    """Return the boundary condition of an output layer `last` that minimises `G(s) - <s, drive> + strength l(s, y)`.
 
     For linear and clipped outputs (`G = 1/2 s^2` on a range) it is the proximal step, exactly; for others, and for
     losses without a proximal step, the loss is linearised at the state before: a fixed point of the updates is
     stationary all the same.
     """
-    readout = net.activations[-1]
-    if readout.potential is half_square and not isinstance(loss, CustomLoss):
-        return readout.f(loss.proximal(drive, y, strength))
-    at = readout.f(drive) if before is None else before
-    return readout.f(drive - strength * loss.gradient(at, y))
+    if isinstance(net, AbstractHopfield):
+        readout = net.activations[-1]
+        if readout.potential is half_square and not isinstance(loss, CustomLoss):
+            step = loss.nudge(y, strength)
+            return lambda drive, before: readout.f(step(drive))
+
+    def linearised(drive: Tensor, before: Tensor | None) -> Tensor:
+        at = net.respond(last, drive) if before is None else before
+        return net.respond(last, net.tilted(drive, -strength * loss.gradient(at, y)))
+
+    return linearised
 
 
-def both(net: AbstractNetwork, loss: AbstractLoss, y: Tensor, strengths: Tensor) -> Output:
+def both(net: AbstractNetwork, loss: AbstractLoss, y: Tensor, strengths: Tensor, last: int) -> Output:
     """Return the boundary condition of copies of a batch that are nudged with one strength each."""
     targets, each = torch.cat([y] * len(strengths)), strengths.repeat_interleave(len(y))[:, None]
-    return lambda drive, before: nudged(net, loss, drive, targets, each, before)
+    return nudged(net, loss, targets, each, last)
 
 
 def clamped(values: Tensor) -> Output:

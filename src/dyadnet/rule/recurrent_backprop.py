@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from dyadnet.loss import Loss, as_loss
-from dyadnet.network.base import AbstractNetwork
+from dyadnet.network.base import AbstractNetwork, hopfield
 from dyadnet.network.state import States
 from dyadnet.relax.relaxation import Relaxation, settle
 from dyadnet.rule.base import AbstractRule, Estimate
@@ -46,7 +46,7 @@ class RecurrentBackprop(AbstractRule):
         """Relax states and multipliers together."""
         net.check_steady()
         loss, wiring = as_loss(loss), net.wire(x, states)
-        neuron = multiplied(net.activations, loss, x, y)
+        neuron = multiplied(hopfield(net, "recurrent backpropagation").activations, loss, x, y)
         solution = settle(wiring, neuron, self.relaxation or net.relaxation, generator=generator)
         with torch.no_grad():
             grads, output = wiring.gradients(), solution.states[-1].mean()

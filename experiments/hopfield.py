@@ -1,0 +1,98 @@
+"""Networks with feedback on MNIST and Fashion-MNIST: symmetries, densely connected structures, contrastive rules.
+
+    python experiments/hopfield.py --which mnist-symmetry --data-root DATA
+
+- symmetry: dyadic learning in 784-256-256-10 for `lam` from 0 (skew-symmetric) over 1/2 (feedforward) to 1 (symmetric),
+  all from the same initial weights; thesis chapter 4, end of section 4.2.
+- structure: dyadic learning in a densely connected network of 266 units, 10 of them outputs. Weight decay keeps the
+  connections of the free one small enough for its states to settle.
+- contrast: rules that compare two or three phases of the symmetric 784-512-10, beside the exact gradient; the settings
+  of `beta` are those of Laborieux et al. and of Stern et al. scaled to the loss here.
+
+Hard-sigmoid units, a linear readout with the squared error, Adam at 1e-3 with a cosine. States settle to a residual of
+1e-3; the share of samples that had not is in every record.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
+
+import tyro
+from common import run_all
+
+from dyadnet.network.dense import Structure
+from dyadnet.train.compare import Comparison
+from dyadnet.train.settings import Settings
+
+Which = Literal[
+    "mnist-symmetry",
+    "fashion-symmetry",
+    "mnist-structure",
+    "fashion-structure",
+    "mnist-contrast",
+    "fashion-contrast",
+]
+LAMS = (0.0, 0.25, 0.5, 0.75, 1.0)
+CONTRASTS = (
+    "recurrent-backprop",
+    "equilibrium-propagation:variant=centred",
+    "equilibrium-propagation:variant=positive",
+    "equilibrium-propagation:variant=negative",
+    "equilibrium-propagation:variant=random-sign",
+    "contrastive-hebbian",
+    "coupled-learning:variant=centred",
+    "coupled-learning:variant=positive",
+    "coupled-learning:variant=negative",
+)
+BASE = Settings(
+    hidden=(256, 256),
+    loss="squared-error",
+    activation="hard-sigmoid",
+    epochs=5,
+    batch_size=100,
+    learning_rate=1e-3,
+    optimizer="adam:fused=true",
+)
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What to train."""
+
+    which: Which = "mnist-symmetry"
+    """Data set, and what is compared."""
+    data_root: str | None = None
+    """Where the data lies; otherwise it is downloaded."""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """One run of everything with each."""
+    epochs: int | None = None
+    """A run's length; by default 5, and 10 for the contrastive rules."""
+
+
+def comparisons(experiment: Experiment) -> dict[str, Comparison]:
+    """Return the comparisons of an experiment by what distinguishes them."""
+    dataset, _, kind = experiment.which.partition("-")
+    settings = replace(
+        BASE, dataset="fashion-mnist" if dataset == "fashion" else dataset, data_root=experiment.data_root
+    )
+    if kind == "symmetry":
+        made = {f"lam = {lam:g}": (("dyadic",), replace(settings, network="hopfield", lam=lam)) for lam in LAMS}
+    elif kind == "structure":
+        decayed = replace(settings, network="dense", hidden=(256,), optimizer="adamw:weight_decay=0.5")
+        structures = (name for name in get_args(Structure) if name != "interpolated")
+        made = {structure: (("dyadic",), replace(decayed, structure=structure)) for structure in structures}
+        made["interpolated, lam = 0.25"] = ("dyadic",), replace(decayed, structure="interpolated", lam=0.25)
+    else:
+        made = {"lam = 1": (CONTRASTS, replace(settings, network="hopfield", lam=1.0, hidden=(512,), epochs=10))}
+    return {
+        label: Comparison(rules, experiment.seeds, replace(chosen, epochs=experiment.epochs or chosen.epochs))
+        for label, (rules, chosen) in made.items()
+    }
+
+
+def main(experiment: Experiment) -> None:
+    """Run and store."""
+    run_all(experiment.which, comparisons(experiment))
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Experiment))
