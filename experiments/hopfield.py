@@ -4,8 +4,8 @@
 
 - symmetry: dyadic learning in 784-256-256-10 for `lam` from 0 (skew-symmetric) over 1/2 (feedforward) to 1 (symmetric),
   all from the same initial weights; thesis chapter 4, end of section 4.2.
-- structure: dyadic learning in a densely connected network of 266 units, 10 of them outputs. Weight decay keeps the
-  connections of the free one small enough for its states to settle.
+- structure: dyadic learning in a densely connected network of 266 units, 10 of them outputs. Weight decay on the
+  connections between units keeps those of the free network small enough for its states to settle.
 - contrast: rules that compare two or three phases of the symmetric 784-512-10, beside the exact gradient; the settings
   of `beta` are those of Laborieux et al. and of Stern et al. scaled to the loss here.
 
@@ -77,7 +77,9 @@ def comparisons(experiment: Experiment) -> dict[str, Comparison]:
     if kind == "symmetry":
         made = {f"lam = {lam:g}": (("dyadic",), replace(settings, network="hopfield", lam=lam)) for lam in LAMS}
     elif kind == "structure":
-        decayed = replace(settings, network="dense", hidden=(256,), optimizer="adamw:weight_decay=0.5")
+        decayed = replace(
+            settings, network="dense", hidden=(256,), optimizer="adamw:weight_decay=0", coupling_decay=3.0
+        )
         structures = (name for name in get_args(Structure) if name != "interpolated")
         made = {structure: (("dyadic",), replace(decayed, structure=structure)) for structure in structures}
         made["interpolated, lam = 0.25"] = ("dyadic",), replace(decayed, structure="interpolated", lam=0.25)

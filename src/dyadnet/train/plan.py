@@ -101,6 +101,7 @@ def unused(settings: Settings, rule: AbstractRule) -> dict[str, str]:
     found: dict[str, str] = {}
     if _needs(rule) == "chain":
         found = dict.fromkeys(_RELAXATION, f"for rules that relax, which {_named(rule)} does not")
+        found["coupling_decay"] = f"for networks with feedback, which {_named(rule)} cannot train"
         if settings.network is None and settings.lam != 0.5:
             found["lam"] = f"for networks with feedback, which {_named(rule)} cannot train"
     if network != "dense":
