@@ -106,9 +106,8 @@ RECURRENT = {
 
 @pytest.mark.parametrize(("rule", "changes"), RECURRENT.items(), ids=RECURRENT)
 def test_networks_with_feedback_learn_the_clusters(training_for: Make, rule: str, changes: dict[str, Any]):
-    metrics = trained(
-        training_for(rule, **{"learning_rate": 0.02, "batch_size": 8, "epochs": 6, "align_every": 0, **changes})
-    )
+    shared = {"learning_rate": 0.02, "batch_size": 8, "epochs": 6, "align_every": 0}
+    metrics = trained(training_for(rule, **shared | changes))
     assert metrics[-1]["test_accuracy"] > 0.9
     assert metrics[-1]["train_loss"] < metrics[0]["train_loss"]
     for epoch in metrics:
@@ -266,3 +265,35 @@ def test_a_device_that_is_not_there_is_refused_with_those_that_are():
         pick_device("abacus")
     assert pick_device("cpu") == torch.device("cpu")
     assert pick_device("auto").type in ("cpu", "cuda")
+
+
+def decayed(training: Training) -> list[float]:
+    """By how much the learning rate times the decay shrinks each parameter, when nothing is learnt."""
+    before = [p.detach().clone() for p in training.net.parameters()]
+    for p in training.net.parameters():
+        p.grad = torch.zeros_like(p)
+    training.optimizer.step()
+    return [float(1 - p.detach().norm() / b.norm()) for p, b in zip(training.net.parameters(), before, strict=True)]
+
+
+@pytest.mark.parametrize(("network", "inside"), [("dense", [0]), ("hopfield", [2])])
+def test_only_the_connections_between_units_decay(training_for: Make, network: str, inside: list[int]):
+    training = training_for(
+        "dyadic", network=network, optimizer="adamw:weight_decay=0", coupling_decay=2.0, learning_rate=0.1
+    )
+    for p in training.net.parameters():
+        torch.nn.init.ones_(p)
+    expected = [0.2 if k in inside else 0.0 for k in range(len(list(training.net.parameters())))]
+    assert decayed(training) == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("rule", "changes", "said"),
+    [
+        ("dyadic", {"optimizer": "rprop"}, "rprop has no weight decay for coupling-decay"),
+        ("backprop", {}, "coupling-decay is for networks with feedback, which backprop cannot train"),
+    ],
+)
+def test_decay_that_nothing_would_look_at_is_refused(training_for: Make, rule: str, changes: dict[str, Any], said: str):
+    with pytest.raises(RequestError, match=said):
+        training_for(rule, coupling_decay=1.0, **changes)

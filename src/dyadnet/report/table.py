@@ -86,7 +86,7 @@ def table(records: Sequence[Record]) -> Table:
     laid_out.add_column("Rule", overflow="fold")
     for column in shown:
         laid_out.add_column(column.header, justify="right", no_wrap=True)
-    crowded = any(row.unconverged is not None for row in rows)
+    crowded = len(shown) == len(COLUMNS)
     for row in rows:
         laid_out.add_row(_label(row.rule, 20 if crowded else 100), *(column.cell(row) for column in shown))
     if has_unconverged(rows):
