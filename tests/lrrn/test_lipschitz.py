@@ -1,4 +1,4 @@
-"""How far lifted networks move with their inputs: no further than certified, and what happens without the conditions."""
+"""How far lifted networks move with their inputs: as far as certified, and what happens without the conditions."""
 
 from collections.abc import Callable
 
