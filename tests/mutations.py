@@ -16,7 +16,17 @@ from pathlib import Path
 
 TESTS = Path(__file__).parent
 SOURCE = TESTS.parent / "src"
-PARTS = ["test_contracts.py", "rule", "relax", "network", "audit", "test_loss.py", "test_activation.py", "hopfield"]
+PARTS = [
+    "test_contracts.py",
+    "rule",
+    "relax",
+    "network",
+    "audit",
+    "test_loss.py",
+    "test_activation.py",
+    "hopfield",
+    "lrrn",
+]
 CORE = [TESTS / part for part in PARTS]
 
 
@@ -35,6 +45,11 @@ LAGRANGIAN, PROPAGATE = "rule/lagrangian.py", "relax/propagate.py"
 LINEARISE, LAYERED, WIRING = "network/linearise.py", "network/layered.py", "network/wiring.py"
 LOSS, ACTIVATION, SCHEDULE = "loss.py", "activation.py", "relax/schedule.py"
 SPECTRAL, ALIGNMENT = "relax/spectral.py", "audit/alignment.py"
+LIFTED, AUTOENCODER, QUADRATIC = "network/lifted.py", "network/autoencoder.py", "network/quadratic.py"
+LRRN, LRRN_ENERGY, LIPSCHITZ = "rule/lrrn.py", "energy/lrrn.py", "audit/lipschitz.py"
+MOMENTUM = "relax/momentum.py"
+OWN = dict.fromkeys((LIFTED, AUTOENCODER, QUADRATIC, LRRN, LRRN_ENERGY, LIPSCHITZ), TESTS / "lrrn")
+"""The tests of files that are not tested in one of their own name."""
 
 MUTATIONS = [
     # dual propagation
@@ -262,6 +277,40 @@ MUTATIONS = [
     # audit
     Mutation("spectral norm not rooted", SPECTRAL, "_norm(v).sqrt()", "_norm(v)"),
     Mutation("length of the wrong vector", ALIGNMENT, "float(sizes[0] / sizes[1])", "float(sizes[1] / sizes[0])"),
+    # lifted networks
+    Mutation(
+        "lifted: biases of the reconstruction pull the wrong way",
+        AUTOENCODER,
+        "sent - self.rho * (self.V.T @ self.c)",
+        "sent + self.rho * (self.V.T @ self.c)",
+    ),
+    Mutation(
+        "lifted: biases of the regression are forgotten below",
+        AUTOENCODER,
+        "sent if self.b is None else sent - self.kappa * (self.W.T @ self.b)",
+        "sent",
+    ),
+    Mutation("lifted: feedback is not discounted", LIFTED, "hessian + self.terms.gamma * part[0]", "hessian + part[0]"),
+    Mutation("lifted: the discount upside down", LIFTED, "(k - self.depth)", "(self.depth - k)"),
+    Mutation("lifted: decoded layers leave their boxes", LIFTED, ".f(z) if k > 1 else z", ".f(z) if k > 2 else z"),
+    Mutation("lifted: units in turn hear where others were", QUADRATIC, "weights @ units", "weights @ z.T"),
+    Mutation(
+        "lifted: the bound of a norm is not one", QUADRATIC, "power.norm() ** (1 /", "power.diagonal().norm() ** (1 /"
+    ),
+    Mutation("lifted: targets are not those of the prediction", LRRN_ENERGY, "/ self.net.output_gain", "/ 1"),
+    Mutation("lifted: the nudge forgets the gain once", LRRN_ENERGY, "beta * gain**2 /", "beta * gain /"),
+    Mutation("lifted: the contrast forgets the gain once", LRRN, "energy.net.output_gain**2", "energy.net.output_gain"),
+    Mutation("lifted: faint feedback is let through", LRRN, "signal < 10 * tolerance", "signal < 0"),
+    Mutation(
+        "lifted: the Lipschitz constant of large weights shrinks",
+        LIPSCHITZ,
+        "min(_norm(pair.W), sqrt(kappa / rho))",
+        "_norm(pair.W)",
+    ),
+    Mutation(
+        "momentum is kept uphill", MOMENTUM, ".real.sum(1, keepdim=True) > 0", ".real.sum(1, keepdim=True) > torch.inf"
+    ),
+    Mutation("momentum runs ahead from the start", MOMENTUM, "((t - 1) / ahead)", "(t / ahead)"),
 ]
 
 
@@ -282,7 +331,8 @@ def passes(source: Path, tests: list[Path]) -> bool:
 
 def survives(mutation: Mutation) -> bool:
     """Whether the tests pass on a copy of the source with that bug; the file's own tests come first."""
-    own = (TESTS / mutation.file).with_name(f"test_{Path(mutation.file).name}")
+    file = TESTS / mutation.file
+    own = OWN.get(mutation.file, file.with_name(f"test_{file.name}"))
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "src"
         shutil.copytree(SOURCE, source, ignore=shutil.ignore_patterns("__pycache__"))

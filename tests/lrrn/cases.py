@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from dyadnet import Layered
-from dyadnet.energy.lrrn import LRRNEnergy
 from dyadnet.network.lifted import Lifted, Terms
 from dyadnet.network.linearise import Gradients
 from dyadnet.network.state import Activity, States
@@ -84,6 +83,11 @@ def batch(size: int = 3) -> tuple[Tensor, Tensor]:
     return torch.randn(size, 5), torch.randn(size, 3)
 
 
+@torch.no_grad()
+def predict(net: Lifted, x: Tensor) -> Tensor:
+    return net(x)
+
+
 # --- from the library's objects to those of the reference, and back ---
 
 
@@ -144,7 +148,7 @@ def kkt(net: Lifted, x: Tensor, states: States, *, clamped: bool = False) -> flo
     The slope of a layer is taken in units of its own autoencoder, by dividing by `gamma^(k-L)`.
     """
     z = [state.mean().detach().requires_grad_() for state in states]
-    slopes = torch.autograd.grad(LRRNEnergy(net).differentiable([x.flatten(1), *z]).sum(), z)
+    slopes = torch.autograd.grad(net.energy([x.flatten(1), *z]).sum(), z)
     worst = 0.0
     for k, (layer, slope, activation) in enumerate(zip(z, slopes, net.activations, strict=True), 1):
         if k < net.depth or not clamped:

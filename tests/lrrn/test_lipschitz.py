@@ -1,6 +1,7 @@
 """How far lifted networks move with their inputs: as far as certified, and what happens without the conditions."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -15,14 +16,14 @@ from dyadnet.network.lifted import Lifted, Terms
 from dyadnet.network.state import Activity, States
 from dyadnet.relax.relaxation import Relaxation
 from dyadnet.relax.solver import Plain
-from dyadnet.relax.stopping import Count
-from lrrn.cases import EXACT, NETWORKS, lifted, mlp, tensors
+from dyadnet.relax.stopping import Count, Residual
+from lrrn.cases import EXACT, NETWORKS, lifted, mlp, predict, tensors
 
 
-def pairs(inputs: int = 5, count: int = 60) -> tuple[Tensor, Tensor]:
+def pairs(inputs: int = 5, count: int = 30) -> tuple[Tensor, Tensor]:
     """Near and distant pairs of inputs."""
     x = torch.randn(count, inputs)
-    return x, x + torch.randn(count, inputs) * torch.logspace(-3, 1, count)[:, None]
+    return x, x + torch.randn(count, inputs) * torch.logspace(-2, 1, count)[:, None]
 
 
 def ratio(one: Tensor, other: Tensor, x: Tensor, y: Tensor) -> float:
@@ -36,10 +37,12 @@ def ratios(net: Lifted, x: Tensor, y: Tensor, relaxation: Relaxation | None = No
     return [ratio(one, other, x, y) for one, other in zip(*sides, strict=True)]
 
 
+FINE = replace(EXACT, stop=Residual(1e-11, 5000))
+
 # --- tied weights ---
 
 
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(
     seed=st.integers(0, 10**6),
     scale=st.floats(0.1, 30.0),
@@ -48,16 +51,17 @@ def ratios(net: Lifted, x: Tensor, y: Tensor, relaxation: Relaxation | None = No
 )
 def test_layers_of_tied_weights_are_lipschitz_1_at_any_scale(seed: int, scale: float, gamma: float, activation):
     torch.manual_seed(seed)
-    net = lifted(Terms(gamma, biases=True, output_reconstructs=True), mlp(activation, scale=scale), output_gain=3.0)
+    terms = Terms(gamma, biases=True, output_reconstructs=True)
+    net = lifted(terms, mlp(activation, scale=scale), output_gain=3.0, relaxation=FINE)
     x, y = pairs()
     assert max(ratios(net, x, y)) <= 1 + 1e-6
-    assert ratio(net(x), net(y), x, y) <= 3 * (1 + 1e-6)
+    assert ratio(predict(net, x), predict(net, y), x, y) <= 3 * (1 + 1e-6)
 
 
 @pytest.mark.parametrize("scale", [1.0, 5.0])
 def test_so_they_are_while_the_output_is_clamped(scale: float):
     net, (x, y) = lifted(Terms(gamma=1.0), scale=scale), pairs()
-    energy, target = LRRNEnergy(net), torch.randn(1, 3).expand(60, 3)
+    energy, target = LRRNEnergy(net), torch.randn(1, 3).expand(30, 3)
     sides = [tensors(energy.minimise(net.wire(side), energy.clamped(target, target)).states) for side in (x, y)]
     assert max(ratio(one, other, x, y) for one, other in zip(*sides, strict=True)) <= 1 + 1e-6
 
@@ -67,7 +71,7 @@ def linear_gain(W: Tensor, terms: Terms) -> float:
     linear = nn.Linear(W.shape[1], W.shape[0], bias=False)
     linear.weight = nn.Parameter(W)
     net = lifted(terms, nn.Sequential(linear))
-    return float(torch.linalg.matrix_norm(net(torch.eye(W.shape[1])), 2))
+    return float(torch.linalg.matrix_norm(predict(net, torch.eye(W.shape[1])), 2))
 
 
 @pytest.mark.parametrize(("kappa", "rho"), [(1.0, 1.0), (1.0, 4.0), (4.0, 1.0), (0.3, 2.0)])
@@ -95,7 +99,7 @@ def test_no_network_moves_further_than_certified(name: str):
     found = lipschitz_bounds(net)
     for measured, bound in zip(ratios(net, x, y), found.states, strict=True):
         assert measured <= bound * (1 + 1e-6)
-    assert ratio(net(x), net(y), x, y) <= found.output * (1 + 1e-6)
+    assert ratio(predict(net, x), predict(net, y), x, y) <= found.output * (1 + 1e-6)
 
 
 def test_the_layers_of_tied_networks_have_1_and_an_output_by_regression_its_norm():
@@ -116,7 +120,7 @@ def test_regression_alone_has_the_product_of_the_norms():
 def test_the_bound_of_weights_of_its_own_is_near_what_linear_layers_reach():
     model = nn.Sequential(nn.Linear(6, 6, bias=False))
     net = lifted(Terms(tied=False, output_reconstructs=True), model)
-    reached = float(torch.linalg.matrix_norm(net(torch.eye(6)), 2))
+    reached = float(torch.linalg.matrix_norm(predict(net, torch.eye(6)), 2))
     assert reached <= lipschitz_bounds(net).output <= 2 * reached
 
 
@@ -138,10 +142,10 @@ def test_weights_of_its_own_are_not_lipschitz_1():
     for w, v in ((10.0, 0.1), (3.0, 1.0), (1.0, 3.0)):
         expected = (w + v) / (1 + v * v)
         net = scalar(w, v)
-        assert ratio(net(x), net(y), x, y) == pytest.approx(expected)
+        assert ratio(predict(net, x), predict(net, y), x, y) == pytest.approx(expected)
         assert lipschitz_bounds(net).output == pytest.approx(expected)
-    assert ratio(scalar(10.0, 0.1)(x), scalar(10.0, 0.1)(y), x, y) > 9.99
-    assert ratio(scalar(10.0, None)(x), scalar(10.0, None)(y), x, y) == pytest.approx(20 / 101)
+    assert ratio(predict(scalar(10.0, 0.1), x), predict(scalar(10.0, 0.1), y), x, y) > 9.99
+    assert ratio(predict(scalar(10.0, None), x), predict(scalar(10.0, None), y), x, y) == pytest.approx(20 / 101)
 
 
 def feedforward(net: Lifted, x: Tensor) -> States:
@@ -177,4 +181,4 @@ def test_plain_chains_of_the_same_weights_are_not_lipschitz_1(make):
     model = mlp(scale=4.0)
     net, (x, y) = make(lifted(Terms(output_reconstructs=True), model)), pairs()
     assert ratio(model(x).detach(), model(y).detach(), x, y) > 5
-    assert ratio(net(x), net(y), x, y) <= 1 + 1e-6
+    assert ratio(predict(net, x), predict(net, y), x, y) <= 1 + 1e-6

@@ -48,17 +48,7 @@ class LRRNEnergy(AbstractEnergy):
     @torch.no_grad()
     def value(self, x: Tensor, states: States) -> Tensor:
         """Return `E`, `(batch,)`."""
-        return self.differentiable([x.flatten(1), *(state.mean() for state in states)])
-
-    def differentiable(self, z: Sequence[Tensor]) -> Tensor:
-        """Return `E` for every row of the states as a function of them and of the parameters.
-
-        Args:
-            z: the inputs and the states of all layers; the latter may hold copies of the batch, one after another.
-        """
-        net = self.net
-        terms = [net.discount(k) * net.autoencoder(k).energy(z[k - 1], z[k]) for k in range(1, net.depth + 1)]
-        return torch.stack(terms).sum(0)
+        return self.net.energy([x.flatten(1), *(state.mean() for state in states)])
 
     def wire(self, x: Tensor, states: States | None = None, copies: int = 1) -> QuadraticWiring:
         """Return the network's own wiring."""
@@ -102,5 +92,5 @@ class LRRNEnergy(AbstractEnergy):
         wanted = [p for p in self.net.parameters() if p.requires_grad]
         z = [wiring.state(k).mean() for k in range(wiring.depth + 1)]
         each = torch.tensor(weights, dtype=z[0].dtype, device=z[0].device).repeat_interleave(len(z[0]))
-        total = (each * self.differentiable(z)).sum()
+        total = (each * self.net.energy(z)).sum()
         return dict(zip(wanted, torch.autograd.grad(total, wanted, materialize_grads=True), strict=True))

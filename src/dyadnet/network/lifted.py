@@ -12,7 +12,8 @@ between two others takes part in two autoencoders; divided by `gamma^(k-L)`, it 
 Tied weights, `V_k = W_k^T`, make `z_k` Lipschitz-1 in `z_{k-1}` for `kappa = rho_k` and any W: see `audit.lipschitz`.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from math import isfinite
 from typing import Literal, NoReturn, final
 
@@ -22,6 +23,7 @@ from torch import Tensor, nn
 from dyadnet.activation import IDENTITY, half_square
 from dyadnet.network.autoencoder import Autoencoder
 from dyadnet.network.base import AbstractNetwork
+from dyadnet.network.implicit import LeastPoint
 from dyadnet.network.layered import Layered, modules_of
 from dyadnet.network.linearise import hooked
 from dyadnet.network.quadratic import Block, QuadraticWiring, block
@@ -94,8 +96,9 @@ class Lifted(AbstractNetwork):
     >>> model = nn.Sequential(nn.Linear(1, 1, bias=False), nn.ReLU(), nn.Linear(1, 1, bias=False))
     >>> _ = [nn.init.constant_(model[i].weight, 2.0) for i in (0, 2)]
     >>> net = Lifted(Layered.from_sequential(model))
-    >>> net(torch.tensor([[1.0]])), model(torch.tensor([[1.0]]))        # 2 (2 + 2) / (1 + 2^2) against 2 * 2
-    (tensor([[1.6000]]), tensor([[4.]], grad_fn=<MmBackward0>))
+    >>> with torch.no_grad():
+    ...     net(torch.tensor([[1.0]])), model(torch.tensor([[1.0]]))        # 2 (2 + 2) / (1 + 2^2) against 2 * 2
+    (tensor([[1.6000]]), tensor([[4.]]))
     >>> net.reconstruct(torch.tensor([[1.0]]))
     tensor([[1.6000]])
     """
@@ -144,10 +147,19 @@ class Lifted(AbstractNetwork):
         c = self.c[k - 1] if self.terms.biases and rho else None
         return Autoencoder(map_.weight, map_.bias, V, c, self.terms.regression, rho)
 
-    @torch.no_grad()
+    def energy(self, z: Sequence[Tensor]) -> Tensor:
+        """Return `E` for every row of the states, as a differentiable function of them and of the parameters.
+
+        Args:
+            z: the inputs `(batch, inputs)` and the states of all layers; these may hold copies of the batch, one after
+                another.
+        """
+        layers = range(1, self.depth + 1)
+        return torch.stack([self.discount(k) * self.autoencoder(k).energy(z[k - 1], z[k]) for k in layers]).sum(0)
+
     def forward(self, x: Tensor) -> Tensor:
-        """Return the output at the energy's least point, `(batch, outputs)`."""
-        return self.output_gain * self.relax(x).states[-1].mean()
+        """Return the output at the energy's least point, `(batch, outputs)`; it can be differentiated, once."""
+        return self.output_gain * LeastPoint.apply(self, x, *self.parameters())
 
     @torch.no_grad()
     def reconstruct(self, x: Tensor, *, layer: int = 1) -> Tensor:
@@ -172,20 +184,26 @@ class Lifted(AbstractNetwork):
         x, lowest = x.flatten(1), self.maps[0]
         if x.shape[1] != lowest.in_features:
             raise ValueError(f"{self.stages[0].name} takes {lowest.in_features} inputs, but x has {x.shape[1]}")
-        blocks = self._blocks()
+        blocks = self._blocks(in_turn=self.units == "in turn")
         sent = torch.addmm(blocks[0].sent, x, blocks[0].up).repeat(copies, 1)
         return QuadraticWiring(blocks, self.activations, x, sent, dict(enumerate(states or (), 1)))
 
-    def _blocks(self) -> list[Block]:
-        """The quadratics of all layers."""
+    @torch.no_grad()
+    def linear(self, batch: int) -> QuadraticWiring:
+        """Return the wiring of the same quadratics without inputs, biases and boxes: the least point is zero."""
+        blocks = [replace(b, sent=torch.zeros_like(b.sent)) for b in self._blocks(in_turn=False)]
+        x, sent = blocks[0].up.new_zeros(batch, len(blocks[0].up)), blocks[0].sent.expand(batch, -1)
+        return QuadraticWiring(blocks, self.activations, x, sent, {})
+
+    def _blocks(self, *, in_turn: bool) -> list[Block]:
+        """The quadratics of all layers; units of the output always move together."""
         pairs, blocks = [self.autoencoder(k) for k in range(1, self.depth + 1)], []
         for pair, above in zip(pairs, [*pairs[1:], None], strict=True):
             (hessian, sent), down = pair.upper(), None
             if above is not None:
                 part, down = above.lower(), self.terms.gamma * above.coupling()
                 hessian, sent = hessian + self.terms.gamma * part[0], sent + self.terms.gamma * part[1]
-            in_turn = self.units == "in turn" and above is not None
-            blocks.append(block(hessian, pair.coupling().T, down, sent, in_turn=in_turn))
+            blocks.append(block(hessian, pair.coupling().T, down, sent, in_turn=in_turn and above is not None))
         return blocks
 
     def respond(self, k: int, drive: Tensor) -> Tensor:

@@ -105,12 +105,12 @@ def _check_signal(net: Lifted, relaxation: Relaxation, dtype: torch.dtype) -> No
     """Refuse feedback so weak that the inference's own error drowns it.
 
     Raises:
-        ValueError: if `gamma^(L-1)`, by which the lowest layer feels the target, is not above the tolerance.
+        ValueError: if `gamma^(L-1)`, by which the lowest layer feels the target, is less than ten times the tolerance.
     """
     tolerance, signal = relaxation.stop.tolerance_for(dtype), 1 / net.discount(1)
-    if tolerance is not None and signal <= tolerance:
+    if tolerance is not None and signal < 10 * tolerance:
         raise ValueError(
             f"with gamma={net.terms.gamma:g} the lowest of {net.depth} layers feels the target by a factor of "
-            f"{signal:.0e}, below the tolerance of the inference, {tolerance:.0e}: take a larger gamma, a smaller "
-            "tolerance or double precision"
+            f"{signal:.0e}, less than ten times the tolerance of the inference, {tolerance:.0e}: take a larger gamma, "
+            "a smaller tolerance or double precision"
         )
