@@ -214,6 +214,18 @@ def test_alignment_is_with_that_gradient():
     assert 0 < min(layer.cosine for layer in alignment(LRRN(), net, squared_error, x, y)) < 0.9999
 
 
+def test_the_smallness_of_a_slope_does_not_matter():
+    net, (x, y) = lifted(Terms(gamma=0.5), relaxation=Relaxation(solver=Accelerated(), strict=True)), batch()
+    exact = Backprop().estimate(net, squared_error, x, y).grads
+    net.float()
+    moving = x.float().requires_grad_()
+    (1e-6 * squared_error(net(moving), y.float()).mean()).backward()
+    for parameter, gradient in exact.items():
+        assert_close(1e6 * parameter.grad, gradient.float(), rtol=1e-3, atol=1e-3 * float(gradient.abs().max()))
+    assert moving.grad is not None
+    assert moving.grad.abs().max() > 0
+
+
 def test_frozen_parameters_have_no_derivative():
     net, (x, y) = lifted(), batch()
     net.maps[0].weight.requires_grad_(False)

@@ -52,10 +52,10 @@ class LeastPoint(torch.autograd.Function):
 def adjoint(net: "Lifted", z: Sequence[Tensor], slope: Tensor) -> list[Tensor]:
     """Return `v`, one part a layer, for the slope of a loss in the output layer."""
     inside = [(s > a.lower) & (s < a.upper) for s, a in zip(z, net.activations, strict=True)]
-    wiring = net.linear(len(slope))
-    sent = slope / wiring.blocks[-1].curvature
+    wiring, size = net.linear(len(slope)), slope.abs().amax(1, keepdim=True).clamp(min=torch.finfo(slope.dtype).tiny)
+    sent = slope / size / wiring.blocks[-1].curvature  # slopes are small, and what is settled is measured against 1
 
     def neuron(k: int, drive: Tensor, feedback: Tensor | None, before: AbstractState | None) -> Activity:
         return Activity(inside[k - 1] * (drive if k < net.depth else drive + sent))
 
-    return [state.mean() for state in settle(wiring, neuron, net.relaxation).states]
+    return [size * state.mean() for state in settle(wiring, neuron, net.relaxation).states]
