@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from dyadnet.activation import Activation
-from dyadnet.network.layered import Layered, modules_of
+from dyadnet.network.layered import Layered
+from dyadnet.network.linearise import modules_of
 from dyadnet.network.stage import Stage
 
 
