@@ -10,8 +10,9 @@ Layer l hears of the errors above it
 
 `B_l` takes the place of the weight of every linear map and convolution through which the error passes on its way to
 layer l; pooling, flattening and normalisation keep their own transposes. In a network with loops the means that travel
-down take the path as well: `B` then stands for `theta^T` in `W = theta + c theta^T`, and it is through `theta` and `B`,
-not through their transposes, that errors travel: `B_l e_{l+1} + c W_{l-1} e_{l-1}`.
+down take the path as well: `B` then stands for `theta^T` in `W = theta + c theta^T`, and errors travel through `theta`
+and `B`, not through their transposes: `B_l e_{l+1} + c W_{l-1} e_{l-1}`. Weights learn what they would if `B` were
+their transpose.
 """
 
 import abc

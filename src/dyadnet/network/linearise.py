@@ -249,9 +249,12 @@ class _Graph(AbstractLinearisation):
 @final
 @dataclass(frozen=True)
 class _Detour(AbstractLinearisation):
-    """A linear map or a convolution that is left by other weights on the way down.
+    """A linear map or a convolution that is left by other weights on the way down; if they learn, then what its own do.
 
-    Those that are learned learn what the map's own do; fixed ones have no share in what the map's own learn.
+    Attributes:
+        at: the map.
+        back: the same map with the other weights, of which only the way down is used.
+        weight, other: its own weights and the others.
     """
 
     at: AbstractLinearisation
@@ -278,7 +281,7 @@ class _Detour(AbstractLinearisation):
         return self.at.push(direction)
 
     def learn_push(self, direction: Below, delta: Above) -> Gradients:
-        return self._mirrored(self.at.learn_push(direction, delta)) if self.other.requires_grad else {}
+        return self._mirrored(self.at.learn_push(direction, delta))
 
     def _mirrored(self, grads: Gradients) -> Gradients:
         if self.other.requires_grad and self.weight in grads:
