@@ -9,7 +9,10 @@ and the weights learn from a phase in which the output is clamped to the target,
     dW_l = eta gamma^{(l+1)-L} [ s_{l+1} s_l^T (clamped) - s_{l+1} s_l^T (free) ]
 
 The state of layer l differs between the phases by O(gamma^{L-l}), which the factor makes up for (Xie and Seung 2003).
-With `G_l = W_l^T` the rule tends to backpropagation as `gamma -> 0`, and with any other to feedback alignment.
+With `G_l = W_l^T` the rule tends to backpropagation of the squared error as `gamma -> 0`, and with any other to
+feedback alignment. Without feedback in the free phase the difference holds all that is fed back, not only the error:
+the layer below the output learns from `G y` in the place of `G (y - s_L)`, and those below it from `G_l s_{l+1}`, which
+is O(gamma) at any depth and which the factor blows up. One hidden layer learns so, deeper ones do not.
 """
 
 from dataclasses import dataclass
@@ -44,8 +47,8 @@ class RandomFeedbackCHL(AbstractRule):
     Args:
         gamma: the strength of the feedback, in (0, 1]. It must be small enough for the states to settle, and no smaller
             than the precision of the states allows: layer l learns from differences of size `gamma^(L-l)`.
-        free_feedback: whether feedback acts in the free phase too. The network then has it, with `lam = (1 + gamma) /
-            2`; without, the free phase is the forward pass of a feedforward network, `lam = 1/2`.
+        free_feedback: whether feedback acts in the free phase too: the network then has it, `lam = (1 + gamma) / 2`.
+            Otherwise the free phase is the forward pass of a feedforward network, `lam = 1/2`, of one hidden layer.
         relaxation: how states reach equilibrium; None stands for the network's own.
 
     Raises:
@@ -54,7 +57,7 @@ class RandomFeedbackCHL(AbstractRule):
     """
 
     gamma: float = 0.1
-    free_feedback: bool = False
+    free_feedback: bool = True
     relaxation: Relaxation | None = None
 
     def __post_init__(self) -> None:
