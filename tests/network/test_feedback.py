@@ -14,7 +14,8 @@ from torch.testing import assert_close
 from dyadnet import Backprop, Dense, DualPropagation, Dyadic, Lagrangian, Layered, RecurrentBackprop, cross_entropy
 from dyadnet.audit.certificate import certify
 from dyadnet.network.feedback import DirectFeedback, FeedbackPath, KolenPollack, RandomFeedback, SignSymmetric
-from dyadnet.network.linearise import linearise, modules_of
+from dyadnet.network.linearise import linearise
+from dyadnet.network.modules import modules_of
 from dyadnet.relax.relaxation import Relaxation
 from dyadnet.relax.stopping import Residual
 

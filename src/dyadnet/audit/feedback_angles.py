@@ -8,7 +8,7 @@ from torch import Tensor
 
 from dyadnet.network.feedback import Straight
 from dyadnet.network.layered import Layered
-from dyadnet.network.linearise import detourable
+from dyadnet.network.modules import detourable
 
 
 @torch.no_grad()

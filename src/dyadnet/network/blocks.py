@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from dyadnet.activation import Activation
 from dyadnet.network.layered import Layered
-from dyadnet.network.linearise import modules_of
+from dyadnet.network.modules import modules_of
 from dyadnet.network.stage import Stage
 
 

@@ -25,7 +25,8 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
-from dyadnet.network.linearise import Detours, detourable, modules_of
+from dyadnet.network.linearise import Detours
+from dyadnet.network.modules import detourable, modules_of
 from dyadnet.network.stage import Stage
 
 _ELEMENTWISE = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from dyadnet.activation import IDENTITY, Activation, recognise
 from dyadnet.network.base import AbstractHopfield
 from dyadnet.network.feedback import AbstractFeedback, FeedbackPath, Straight
-from dyadnet.network.linearise import hooked, in_sequence, modules_of
+from dyadnet.network.modules import hooked, in_sequence, modules_of
 from dyadnet.network.stage import Stage
 from dyadnet.network.state import States
 from dyadnet.network.wiring import ChainWiring

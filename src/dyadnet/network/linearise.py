@@ -10,15 +10,17 @@ a normalisation or a whole block inside a map uses its own derivative.
 """
 
 import abc
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Any, TypeGuard, final
+from typing import Any, final
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.grad import conv2d_input, conv2d_weight
+
+from dyadnet.network.modules import detourable, hooked, in_sequence, zero_padded
 
 Below = Float[Tensor, "batch *below"]
 Above = Float[Tensor, "batch *above"]
@@ -361,7 +363,7 @@ def _single(module: nn.Module, point: Point) -> AbstractLinearisation:
     if type(module) is nn.Linear and _plain(module, state) and state.shape[-1] == module.in_features:
         return _Linear(module, module.weight.detach(), point)
     with torch.no_grad():
-        if type(module) is nn.Conv2d and _plain(module, state) and _zero_padded(module):
+        if type(module) is nn.Conv2d and _plain(module, state) and zero_padded(module):
             return _Conv2d(module, module.weight, point, state.shape, module(state))
         if type(module) is nn.Flatten and _plain(module, state):
             return _Flatten(state.shape, module(state))
@@ -385,34 +387,6 @@ def _single(module: nn.Module, point: Point) -> AbstractLinearisation:
 def _plain(module: nn.Module, state: Tensor) -> bool:
     """Whether nothing (a hook, autocast) can change what the module computes."""
     return not hooked(module) and not torch.is_autocast_enabled(state.device.type)
-
-
-def in_sequence(module: nn.Module) -> TypeGuard[nn.Sequential]:
-    """Return whether a module does nothing but run its modules one after another."""
-    return type(module) is nn.Sequential and not hooked(module)
-
-
-def modules_of(map_: nn.Module) -> Iterator[nn.Module]:
-    """Return the modules that a map runs one after another."""
-    if not in_sequence(map_):
-        yield map_
-        return
-    for module in map_:
-        yield from modules_of(module)
-
-
-def hooked(module: nn.Module) -> bool:
-    """Return whether hooks may change what a module computes."""
-    return bool(module._forward_hooks or module._forward_pre_hooks)
-
-
-def _zero_padded(conv: nn.Conv2d) -> bool:
-    return conv.padding_mode == "zeros" and not isinstance(conv.padding, str)
-
-
-def detourable(module: nn.Module) -> TypeGuard[nn.Linear | nn.Conv2d]:
-    """Return whether other weights can stand in for those of a module on the way down."""
-    return isinstance(module, nn.Linear) or (isinstance(module, nn.Conv2d) and _zero_padded(module))
 
 
 def _detour(module: nn.Module, other: Tensor, point: Point) -> AbstractLinearisation:
