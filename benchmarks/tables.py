@@ -17,6 +17,8 @@ TITLES = {
     "depth": "Growth with the depth",
     "schedules": "Schedules",
     "memory": "Peak memory of training",
+    "step": "One batch",
+    "iterations": "Growth with the iterations",
 }
 UNITS = {"ms": "ms", "mb": "MB"}
 
@@ -40,7 +42,10 @@ def _caption(where: Row) -> str:
 
 def _section(name: str, rows: Sequence[Row]) -> str:
     """Lay a section out with a column for every rule; with a line for every rule where there is only one network."""
-    lines = _by_rule(rows) if name == "schedules" else _by_network(rows)
+    if "speedup" in rows[0]:
+        lines = _against_textbook(rows)
+    else:
+        lines = _by_rule(rows) if name == "schedules" else _by_network(rows)
     return f"**{TITLES[name]}**\n\n{_table(lines)}"
 
 
@@ -60,6 +65,15 @@ def _by_rule(rows: Sequence[Row]) -> list[list[str]]:
     head = f"{rows[0]['network']}, batch {rows[0]['batch']}"
     lines = [[_short(row["rule"]), _absolute(row), _spread(row["ratio"])] for row in rows]
     return [[head, _unit(rows[0]), f"over {REFERENCE}"], *lines]
+
+
+def _against_textbook(rows: Sequence[Row]) -> list[list[str]]:
+    """One line a case of equilibrium propagation: the times of both, the speedup, and the most that it could be."""
+    lines = [["Network", "Iterations", "ours, ms", "textbook, ms", "speedup", "bound"]]
+    for row in rows:
+        ms = (f"{row['ms'][name]['median']:.2f}" for name in ("ours", "textbook"))
+        lines.append([row["network"], str(row["iterations"]), *ms, _spread(row["speedup"]), f"{row['bound']:.1f}"])
+    return lines
 
 
 def _unit(row: Row) -> str:

@@ -73,20 +73,77 @@ def schedule_table(root: Path, name: str) -> str:
     return _table(rest, rows, (PASSES, *COLUMNS))
 
 
-def _table(results: Results, rows: Iterable[tuple[str, Row]], columns: Iterable[Column]) -> str:
+def feedback_table(root: Path, name: str) -> str:
+    """Return accuracy, agreement with the exact gradient, settling and cost of networks with feedback.
+
+    A line is a rule where all have the same network, else a network.
+    """
+    results = stored(root, name)
+    records: list[Any] = results["records"]
+    labels = dict.fromkeys(record["label"] for record in records)
+    if len(labels) == 1:
+        return _table(results, [(_rule(row), row) for row in summary(records)], FEEDBACK)
+    of_label = ([record for record in records if record["label"] == label] for label in labels)
+    rows = [(label, summary(found)[0]) for label, found in zip(labels, of_label, strict=True)]
+    return _table(results, rows, FEEDBACK, heading="Network")
+
+
+def quality_table(root: Path, name: str) -> str:
+    """Return the relative error of every rule's gradient, a column a strength of the nudge."""
+    results = stored(root, name)
+    errors = {(row["rule"], row["network"], row["strength"]): row["error"] for row in results["rows"]}
+    strengths = list(dict.fromkeys(strength for _, _, strength in errors))
+    rows = [
+        [f"{rule}; {network}", *(_number(errors[rule, network, strength], ".1e") for strength in strengths)]
+        for rule, network in dict.fromkeys((rule, network) for rule, network, _ in errors)
+    ]
+    settings = results["settings"]
+    network = "-".join(map(str, (784, *settings["hidden"], 10)))
+    return f"mnist, {network}, {settings['samples']} samples. {_where(results)}\n\n" + markdown(
+        ["Rule; network", *(f"{strength:g}" for strength in strengths)], rows
+    )
+
+
+def settling_table(root: Path, name: str) -> str:
+    """Return the most passes over seeds that each solver needs, a line a network."""
+    results = stored(root, name)
+    counts = {(row["lam"], row["norm"], row["solver"]): row["passes"] for row in results["rows"]}
+    solvers = list(dict.fromkeys(solver for _, _, solver in counts))
+    rows = [
+        [f"{lam:g}", f"{norm:g}", *(_most(counts[lam, norm, solver]) for solver in solvers)]
+        for lam, norm in dict.fromkeys((lam, norm) for lam, norm, _ in counts)
+    ]
+    return f"{_where(results)}\n\n{markdown(['lam', 'norm', *solvers], rows)}"
+
+
+def _most(passes: list[int | None]) -> str:
+    """The largest count of several seeds, of which one may have found no end."""
+    known = [count for count in passes if count is not None]
+    return str(max(known)) if len(known) == len(passes) else "never"
+
+
+def _table(results: Results, rows: Iterable[tuple[str, Row]], columns: Iterable[Column], heading: str = "Rule") -> str:
     """Lay labelled rows out, with the caption above."""
     columns = list(columns)
     cells = ([label, *(column.cell(row) for column in columns)] for label, row in rows)
-    return f"{_caption(results)}\n\n{markdown(['Rule', *(column.heading for column in columns)], cells)}"
+    return f"{_caption(results)}\n\n{markdown([heading, *(column.heading for column in columns)], cells)}"
 
 
 def _caption(results: Results) -> str:
     """Say what was trained, on what, and by which source."""
-    record, where = results["records"][0], results["environment"]
+    records, seeds = results["records"], results["seeds"]
+    networks = dict.fromkeys(record["network"].partition(",")[0] for record in records)  # what follows is in the rows
+    network = f"{next(iter(networks))}, " if len(networks) == 1 else ""
+    of_seeds = f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
+    return f"{records[0]['dataset']}, {network}{records[0]['epochs']} epochs, {of_seeds}. {_where(results)}"
+
+
+def _where(results: Results) -> str:
+    """Say on what it was computed, and by which source."""
+    where = results["environment"]
     return (
-        f"{record['dataset']}, {record['network']}, {record['epochs']} epochs, "
-        f"seeds {', '.join(map(str, results['seeds']))}. {where['processor']}, {where['threads']} of "
-        f"{where['cores']} cores, {where['device']}, torch {where['torch']}, commit {where['commit']}."
+        f"{where['processor']}, {where['threads']} of {where['cores']} cores, {where['device']}, torch "
+        f"{where['torch']}, commit {where['commit']}."
     )
 
 
@@ -119,6 +176,13 @@ COLUMNS = (
     Column("Step time / backprop", lambda row: _number(row.step_ratio, ".2f")),
 )
 PASSES = Column("Passes", lambda row: _number(row.iterations, ".0f"))
+FEEDBACK = (
+    Column("Test accuracy, %", _accuracy),
+    Column("Lowest cosine with the exact gradient", lambda row: _number(row.lowest_alignment, ".4f")),
+    Column("Passes a step", lambda row: _number(row.iterations, ".1f")),
+    Column("Unsettled, %", lambda row: _number(row.unconverged and 100 * row.unconverged, ".2f")),
+    Column("ms a step", lambda row: _number(row.step_ms, ".1f")),
+)
 
 
 def benchmark_table(root: Path, *, name: str) -> str:
@@ -134,7 +198,16 @@ TABLES: dict[str, Table] = {
     "fashion-512": partial(accuracy_table, name="fashion-512"),
     "mnist-1000x4": partial(accuracy_table, name="mnist-1000x4"),
     "schedules": partial(schedule_table, name="schedules"),
+    "mnist-symmetry": partial(feedback_table, name="mnist-symmetry"),
+    "fashion-symmetry": partial(feedback_table, name="fashion-symmetry"),
+    "mnist-structure": partial(feedback_table, name="mnist-structure"),
+    "fashion-structure": partial(feedback_table, name="fashion-structure"),
+    "mnist-contrast": partial(feedback_table, name="mnist-contrast"),
+    "fashion-contrast": partial(feedback_table, name="fashion-contrast"),
+    "gradient-quality": partial(quality_table, name="gradient-quality"),
+    "settling": partial(settling_table, name="settling"),
     "benchmark-step": partial(benchmark_table, name="step"),
+    "benchmark-equilibrium": partial(benchmark_table, name="equilibrium"),
 }
 
 

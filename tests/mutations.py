@@ -16,7 +16,7 @@ from pathlib import Path
 
 TESTS = Path(__file__).parent
 SOURCE = TESTS.parent / "src"
-PARTS = ["test_contracts.py", "rule", "relax", "network", "audit", "test_loss.py", "test_activation.py"]
+PARTS = ["test_contracts.py", "rule", "relax", "network", "audit", "test_loss.py", "test_activation.py", "hopfield"]
 CORE = [TESTS / part for part in PARTS]
 
 
@@ -36,6 +36,7 @@ LINEARISE, LAYERED, WIRING = "network/linearise.py", "network/layered.py", "netw
 LOSS, ACTIVATION, SCHEDULE = "loss.py", "activation.py", "relax/schedule.py"
 SPECTRAL, ALIGNMENT = "relax/spectral.py", "audit/alignment.py"
 FEEDBACK, ANGLES, RANDOM_CHL = "network/feedback.py", "audit/feedback_angles.py", "rule/random_feedback_chl.py"
+MODULES = "network/modules.py"
 
 MUTATIONS = [
     # dual propagation
@@ -117,8 +118,8 @@ MUTATIONS = [
     Mutation(
         "drive from where the mean once was",
         WIRING,
-        "at = self.stage(k, renew=True)\n        if k not in self.values",
-        "at = self.stage(k, renew=False)\n        if k not in self.values",
+        "at = self.stage(k, renew=True)\n        value = at.value",
+        "at = self.stage(k, renew=False)\n        value = at.value",
     ),
     Mutation(
         "feedback renews the stage above",
@@ -142,6 +143,22 @@ MUTATIONS = [
         "value ",
     ),
     Mutation("first states are forgotten", LAYERED, "dict(enumerate(states or (), 1))", "{}"),
+    Mutation(
+        "affine maps are not asked again", WIRING, "if held is not None and held[0] is below:", "if held is not None:"
+    ),
+    Mutation(
+        "phases forget their copies", WIRING, "_repeat(self.sent(1)[: len(inputs.mean())], copies)", "self.sent(1)"
+    ),
+    Mutation(
+        "tilts of the wrong sign", "rule/dyadic.py", "net.tilted(drive, -half), net", "net.tilted(drive, half), net"
+    ),
+    Mutation("guard of acceleration", "relax/anderson.py", "known.where(lengths[:, -1] <= shortest, 1)", "known"),
+    Mutation(
+        "random orders seem settled",
+        "relax/relaxation.py",
+        "moved if schedule.complete else residuals(wiring, neuron)",
+        "moved or {1: torch.zeros(len(wiring.states[0].mean()))}",
+    ),
     # maps
     Mutation(
         "bias of a linear map does not learn",
@@ -171,7 +188,7 @@ MUTATIONS = [
         "                0,\n                module.dilation,\n                module.ceil_mode",
     ),
     Mutation("hooks are forgotten", LINEARISE, "return not hooked(module) and", "return"),
-    Mutation("reflecting padding taken for zeros", LINEARISE, 'conv.padding_mode == "zeros" and', "True and"),
+    Mutation("reflecting padding taken for zeros", MODULES, 'conv.padding_mode == "zeros" and', "True and"),
     Mutation(
         "merging forgets the first use", LINEARISE, "grads[parameter] + grad if parameter in grads else grad", "grad"
     ),
@@ -246,7 +263,10 @@ MUTATIONS = [
     Mutation("kinks of the hard sigmoid", ACTIVATION, "kinks=(lower, upper)", "kinks=(0.0,)"),
     # feedback paths
     Mutation(
-        "path: the transpose is taken after all", LINEARISE, "_Linear(module, weight, point), module", "at, module"
+        "path: the transpose is taken after all",
+        LINEARISE,
+        "_Linear(module, weight, None, point), module",
+        "at, module",
     ),
     Mutation("path: learned weights share a gradient", LINEARISE, "grads[self.weight].clone()", "grads[self.weight]"),
     Mutation(

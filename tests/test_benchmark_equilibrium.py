@@ -22,13 +22,13 @@ named = pytest.mark.parametrize("case", SMALL, ids=lambda case: case.network)
 def test_in_double_precision_the_gradients_are_the_same_in_every_parameter(case):
     ours, theirs = pair(case, SETTINGS, torch.float64).gradients()
     assert len(ours) == len(theirs) == 2 * (len(case.widths) - 1)
-    assert all(distance([ours[p]], [theirs[p]]) < 1e-10 for p in ours)
+    assert all(distance([p], [q]) < 1e-10 for p, q in zip(ours, theirs, strict=True))
 
 
 @pytest.mark.parametrize("hidden", [(512,), (512, 512)])
 def test_in_single_precision_the_gradients_agree_to_1e_5_on_the_measured_networks(hidden):
     ours, theirs = pair(Case("step", (784, *hidden, 10), 15), Settings()).gradients()
-    assert distance(list(ours.values()), list(theirs.values())) < 1e-5
+    assert distance(ours, theirs) < 1e-5
 
 
 def test_the_textbook_tends_to_backpropagation_through_the_free_equilibrium():
@@ -36,7 +36,7 @@ def test_the_textbook_tends_to_backpropagation_through_the_free_equilibrium():
     case = Case("step", (5, 6, 3), 200)
     both = pair(case, Settings(batch=4, beta=1e-3), torch.float64)
     both.theirs()
-    layer = both.model[0]
+    layer = both.textbook.layers[0]
     assert isinstance(layer, nn.Linear)
     assert layer.bias.grad is not None
     unit = int(layer.bias.grad.abs().argmax())
@@ -57,9 +57,10 @@ def test_the_textbook_tends_to_backpropagation_through_the_free_equilibrium():
 def test_the_textbook_adds_to_gradients():
     both = pair(SMALL[0], SETTINGS, torch.float64)
     both.theirs()
-    once = [p.grad.clone() for p in both.model.parameters()]
+    parameters = [p for layer in both.textbook.layers for p in layer.parameters()]
+    once = [p.grad.clone() for p in parameters]
     both.textbook.backward(both.x, both.y)
-    assert all(torch.allclose(p.grad, 2 * first) for p, first in zip(both.model.parameters(), once, strict=True))
+    assert all(torch.allclose(p.grad, 2 * first) for p, first in zip(parameters, once, strict=True))
 
 
 @named

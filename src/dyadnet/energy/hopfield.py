@@ -76,7 +76,7 @@ def under_condition(net: AbstractNetwork, last: int, output: Output | None) -> N
     def neuron(k: int, drive: Tensor, feedback: Tensor | None, before: AbstractState | None) -> AbstractState:
         if k == last and output is not None:
             return Activity(output(drive, None if before is None else before.mean()))
-        return net.free(k, drive, feedback, before)
+        return Activity(net.respond(k, drive))
 
     return neuron
 

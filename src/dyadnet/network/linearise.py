@@ -11,9 +11,9 @@ a normalisation or a whole block inside a map uses its own derivative.
 
 import abc
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, final
+from typing import Any, ClassVar, final
 
 import torch
 from jaxtyping import Float
@@ -38,13 +38,15 @@ class AbstractLinearisation(abc.ABC):
 
     Attributes:
         value: the value of the map there.
+        affine: whether the derivative is the same everywhere, so that `send` gives the value at any other point.
     """
 
     value: Tensor
+    affine: ClassVar[bool] = False
 
-    def moved(self, point: Point) -> "AbstractLinearisation | None":
-        """Return the map at another point of the same shape; None where `linearise` has to look at it anew."""
-        return None
+    def send(self, below: Below) -> Above:
+        """Return the value of an affine map at another state of the same shape."""
+        raise NotImplementedError(f"{type(self).__name__} is not affine: linearise it anew")
 
     @abc.abstractmethod
     def pull(self, delta: Above, *, down: bool = True, learn: bool = True) -> tuple[Below | None, Gradients]:
@@ -91,22 +93,19 @@ class _Linear(AbstractLinearisation):
 
     module: nn.Linear
     weight: Tensor
+    bias: Tensor | None
     point: Point
-    column: Tensor | None = None
+    affine: ClassVar[bool] = True
 
     @property
     def value(self) -> Tensor:  # pyright: ignore[reportIncompatibleVariableOverride]: computed when it is asked for
-        below = self.point()
-        if self.column is not None and below.dim() == 2:
-            return torch.addmm(self.column, self.weight, below.t()).t()
-        return nn.functional.linear(below, self.weight, self.module.bias).detach()
+        return nn.functional.linear(self.point(), self.weight, self.bias)
 
-    def moved(self, point: Point) -> "_Linear":
+    def send(self, below: Below) -> Above:
         # A product with few columns takes twice the time of its transpose on a processor.
-        column, bias = self.column, self.module.bias
-        if column is None and bias is not None and bias.is_cpu and len(bias) < 16:
-            column = bias.detach()[:, None]
-        return _Linear(self.module, self.weight, point, column)
+        if self.bias is not None and len(self.bias) < 16 and below.is_cpu and below.dim() == 2:
+            return torch.addmm(self.bias.unsqueeze(1), self.weight, below.t()).t()
+        return nn.functional.linear(below, self.weight, self.bias)
 
     def pull(self, delta: Above, *, down: bool = True, learn: bool = True) -> tuple[Below | None, Gradients]:
         grads: Gradients = {}
@@ -268,9 +267,12 @@ class _Detour(AbstractLinearisation):
     def value(self) -> Tensor:  # pyright: ignore[reportIncompatibleVariableOverride]: that of the map
         return self.at.value
 
-    def moved(self, point: Point) -> "_Detour | None":
-        at = self.at.moved(point)
-        return None if at is None else replace(self, at=at)
+    @property
+    def affine(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]: as the map
+        return self.at.affine
+
+    def send(self, below: Below) -> Above:
+        return self.at.send(below)
 
     def pull(self, delta: Above, *, down: bool = True, learn: bool = True) -> tuple[Below | None, Gradients]:
         _, grads = self.at.pull(delta, down=False, learn=learn)
@@ -361,7 +363,7 @@ def _single(module: nn.Module, point: Point) -> AbstractLinearisation:
     """One module, by its closed form where it has one."""
     state = point()
     if type(module) is nn.Linear and _plain(module, state) and state.shape[-1] == module.in_features:
-        return _Linear(module, module.weight.detach(), point)
+        return _Linear(module, module.weight.detach(), None if module.bias is None else module.bias.detach(), point)
     with torch.no_grad():
         if type(module) is nn.Conv2d and _plain(module, state) and zero_padded(module):
             return _Conv2d(module, module.weight, point, state.shape, module(state))
@@ -394,7 +396,7 @@ def _detour(module: nn.Module, other: Tensor, point: Point) -> AbstractLinearisa
     at, weight = _single(module, point), other.detach()
     assert detourable(module)
     if isinstance(module, nn.Linear):
-        return _Detour(at, _Linear(module, weight, point), module.weight, other)
+        return _Detour(at, _Linear(module, weight, None, point), module.weight, other)
     return _Detour(at, _Conv2d(module, weight, point, point().shape, at.value), module.weight, other)
 
 

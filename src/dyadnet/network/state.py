@@ -122,7 +122,7 @@ def distance(old: AbstractState | None, new: AbstractMovable) -> Tensor:
 
 def _largest(part: Tensor) -> Tensor:
     """The largest entry of every sample."""
-    return part.abs().flatten(1).amax(1)
+    return (part if part.dim() == 2 else part.flatten(1)).abs().amax(1)
 
 
 def _comparable(old: AbstractState | None, new: AbstractMovable) -> TypeGuard[AbstractMovable]:

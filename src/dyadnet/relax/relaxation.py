@@ -7,6 +7,7 @@ are. Whatever the neurons make of their messages (free, nudged, clamped, dyads),
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
 from math import isnan, sqrt
 
 import torch
@@ -148,7 +149,7 @@ def _states(wiring: AbstractWiring) -> list[AbstractState]:
 
 def _largest(moved: dict[int, Tensor]) -> Tensor:
     """The largest residual of every sample."""
-    return torch.stack(list(moved.values())).amax(0)
+    return reduce(torch.maximum, moved.values())
 
 
 def _over(residual: Tensor, largest: float, tolerance: float) -> bool:
@@ -171,14 +172,14 @@ def step_factor(relaxation: Relaxation, wiring: AbstractWiring) -> float:
 
 def complain(solution: Solution, relaxation: Relaxation) -> None:
     """Say that states have not settled: unsettled equilibria are never used silently."""
-    missing = int((~solution.converged).sum())
-    if missing == 0:
+    counted = isinstance(relaxation.stop, Count)  # who asks for a number of passes has decided
+    if (counted and not relaxation.strict) or bool(solution.converged.all()):
         return
+    missing = int((~solution.converged).sum())
     message = (
         f"{missing} of {len(solution.converged)} samples have not settled after {solution.iterations} passes "
         f"(residual {float(solution.residual.max()):.1e}): allow more passes, another solver or smaller weights"
     )
     if relaxation.strict:
         raise NotSettled(message)
-    if not isinstance(relaxation.stop, Count):  # who asks for a number of passes has decided
-        warnings.warn(message, NotSettledWarning, stacklevel=3)
+    warnings.warn(message, NotSettledWarning, stacklevel=3)
