@@ -16,7 +16,7 @@ from dyadnet.rule.base import AbstractRule, Estimate
 @final
 @dataclass(frozen=True)
 class Backprop(AbstractRule):
-    """The exact gradient of the mean loss.
+    """The exact gradient of the mean loss, through the transpose of the weights whatever the feedback path.
 
     >>> from dyadnet import Layered, squared_error
     >>> net = Layered.from_sequential(torch.nn.Sequential(torch.nn.Linear(1, 1, bias=False)))
