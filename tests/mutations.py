@@ -50,6 +50,8 @@ LRRN, LRRN_ENERGY, LIPSCHITZ = "rule/lrrn.py", "energy/lrrn.py", "audit/lipschit
 MOMENTUM = "relax/momentum.py"
 OWN = dict.fromkeys((LIFTED, AUTOENCODER, QUADRATIC, LRRN, LRRN_ENERGY, LIPSCHITZ), TESTS / "lrrn")
 """The tests of files that are not tested in one of their own name."""
+FEEDBACK, ANGLES, RANDOM_CHL = "network/feedback.py", "audit/feedback_angles.py", "rule/random_feedback_chl.py"
+MODULES = "network/modules.py"
 
 MUTATIONS = [
     # dual propagation
@@ -201,7 +203,7 @@ MUTATIONS = [
         "                0,\n                module.dilation,\n                module.ceil_mode",
     ),
     Mutation("hooks are forgotten", LINEARISE, "return not hooked(module) and", "return"),
-    Mutation("reflecting padding taken for zeros", LINEARISE, 'conv.padding_mode == "zeros" and', "True and"),
+    Mutation("reflecting padding taken for zeros", MODULES, 'conv.padding_mode == "zeros" and', "True and"),
     Mutation(
         "merging forgets the first use", LINEARISE, "grads[parameter] + grad if parameter in grads else grad", "grad"
     ),
@@ -214,8 +216,8 @@ MUTATIONS = [
     Mutation(
         "push-forward of a convolution adds its bias",
         LINEARISE,
-        "self.module.weight, None,",
-        "self.module.weight, self.module.bias,",
+        "self.weight, None,",
+        "self.weight, self.module.bias,",
     ),
     Mutation(
         "a chain stops learning too early", LINEARISE, "needed = down or i > lowest", "needed = down or i > lowest + 1"
@@ -274,6 +276,55 @@ MUTATIONS = [
     Mutation("slope of the sigmoid", ACTIVATION, "slope=0.25", "slope=1.0"),
     Mutation("inverse of the unit sigmoid", ACTIVATION, "_sigmoid_inverse(s) / 4", "_sigmoid_inverse(s)"),
     Mutation("kinks of the hard sigmoid", ACTIVATION, "kinks=(lower, upper)", "kinks=(0.0,)"),
+    # feedback paths
+    Mutation(
+        "path: the transpose is taken after all",
+        LINEARISE,
+        "_Linear(module, weight, None, point), module",
+        "at, module",
+    ),
+    Mutation("path: learned weights share a gradient", LINEARISE, "grads[self.weight].clone()", "grads[self.weight]"),
+    Mutation(
+        "path: what is sent down forgets what it is added to",
+        LINEARISE,
+        "self.back.feedback(delta, onto, gain)",
+        "self.back.feedback(delta)",
+    ),
+    Mutation(
+        "path: not taken along by another lam", LAYERED, "self.relaxation, self.feedback)", "self.relaxation, None)"
+    ),
+    Mutation("path: signs of the square", FEEDBACK, "m.weight.detach().sign()", "m.weight.detach().square().sign()"),
+    Mutation(
+        "path: every layer draws the same weights",
+        FEEDBACK,
+        "scale, generator, weight)",
+        "scale, torch.Generator(), weight)",
+    ),
+    Mutation("path: bound by the fan-out", FEEDBACK, "prod(shape[1:])", "shape[0]"),
+    Mutation("path: the lowest map of a stage is passed over", FEEDBACK, "if below or within:", "if within:"),
+    Mutation(
+        "path: direct errors reach the lowest layers only",
+        WIRING,
+        "straight.send(j, error) for j in range(1, k)",
+        "straight.send(j, error) for j in range(1, k - 1)",
+    ),
+    Mutation("path: direct feedback within a map goes unnoticed", FEEDBACK, "if crossing.within:", "if False:"),
+    Mutation(
+        "angle to the next map alone",
+        ANGLES,
+        "sent = at.feedback(sent.view_as(at.value))",
+        "sent = at.feedback(torch.eye(len(sent)).to(sent).view_as(at.value))",
+    ),
+    Mutation(
+        "random feedback CHL: phases swapped", RANDOM_CHL, "[-1 / len(x), 1 / len(x)]", "[1 / len(x), -1 / len(x)]"
+    ),
+    Mutation("random feedback CHL: no batch mean", RANDOM_CHL, "[-1 / len(x), 1 / len(x)]", "[-1.0, 1.0]"),
+    Mutation(
+        "random feedback CHL: gamma taken for lam",
+        RANDOM_CHL,
+        "net.with_lam((1 + self.gamma) / 2)",
+        "net.with_lam(self.gamma)",
+    ),
     # audit
     Mutation("spectral norm not rooted", SPECTRAL, "_norm(v).sqrt()", "_norm(v)"),
     Mutation("length of the wrong vector", ALIGNMENT, "float(sizes[0] / sizes[1])", "float(sizes[1] / sizes[0])"),

@@ -1,11 +1,12 @@
-"""What every rule keeps, on every kind of network. A rule is covered by being listed in `cases.RULES`."""
+"""What every rule keeps, on every kind of network. A rule is covered by being listed in `cases.RULES`, or in
+`cases.NO_GRADIENTS` if it keeps all of it but for the gradient."""
 
 import copy
 from math import isinf, log2
 
 import pytest
 import torch
-from cases import NETWORKS, ONE_SWEEP, RELAXING, RULES, SMOOTH, Problem, mlp, order_of, problem, with_beta
+from cases import ALL_RULES, NETWORKS, ONE_SWEEP, RELAXING, RULES, SMOOTH, Problem, mlp, order_of, problem, with_beta
 from torch import nn
 from torch.testing import assert_close
 
@@ -14,6 +15,7 @@ from dyadnet import AbstractRule, Layered, cross_entropy, squared_error
 ROUNDING = 1e-11
 
 rules = pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
+every_rule = pytest.mark.parametrize("rule", ALL_RULES.values(), ids=ALL_RULES)
 networks = pytest.mark.parametrize("make", NETWORKS.values(), ids=NETWORKS)
 smooth_networks = pytest.mark.parametrize("make", SMOOTH.values(), ids=SMOOTH)
 
@@ -38,7 +40,7 @@ def test_the_error_of_the_gradient_falls_with_beta_at_the_order_of_the_rule_in_e
             assert log2(coarse[name] / fine[name]) == pytest.approx(order, abs=0.1), name
 
 
-@rules
+@every_rule
 @networks
 def test_the_gradient_of_a_batch_is_the_mean_over_its_samples(rule, make):
     case = make()
@@ -52,7 +54,7 @@ def test_the_gradient_of_a_batch_is_the_mean_over_its_samples(rule, make):
         assert_close(whole[name], torch.stack([sample[name] for sample in samples]).mean(0), rtol=1e-10, atol=1e-12)
 
 
-@rules
+@every_rule
 def test_backward_adds_the_estimate_to_what_is_there(rule):
     case = NETWORKS["conv-pool"]()
     estimate = case.estimate(rule, squared_error)
@@ -62,7 +64,7 @@ def test_backward_adds_the_estimate_to_what_is_there(rule):
             assert_close(parameter.grad, times * estimate[name], rtol=1e-12, atol=1e-14)
 
 
-@rules
+@every_rule
 @networks
 def test_an_estimate_changes_nothing(rule, make):
     case = make()
@@ -78,7 +80,7 @@ def test_an_estimate_changes_nothing(rule, make):
     assert all(parameter.grad.eq(1).all() for parameter in case.model.parameters())
 
 
-@rules
+@every_rule
 def test_an_estimate_is_a_function_of_its_arguments(rule):
     case = NETWORKS["conv-pool"]()
     torch.manual_seed(1)
@@ -87,7 +89,7 @@ def test_an_estimate_is_a_function_of_its_arguments(rule):
     assert_close(case.estimate(rule, cross_entropy), once, rtol=0, atol=0)
 
 
-@rules
+@every_rule
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 def test_dtype_and_device_are_those_of_the_network(rule, dtype):
     for device in ["cpu", "cuda"][: 1 + torch.cuda.is_available()]:
@@ -99,7 +101,7 @@ def test_dtype_and_device_are_those_of_the_network(rule, dtype):
             assert (tensor.dtype, tensor.device) == (dtype, x.device)
 
 
-@rules
+@every_rule
 def test_every_trainable_parameter_gets_a_gradient_of_its_shape(rule):
     case = NETWORKS["conv-pool"]()
     grads = rule.estimate(case.net, cross_entropy, case.x, case.y).grads
@@ -108,7 +110,7 @@ def test_every_trainable_parameter_gets_a_gradient_of_its_shape(rule):
     assert not any(grad.requires_grad for grad in grads.values())
 
 
-@rules
+@every_rule
 def test_frozen_parameters_get_no_gradient_and_do_not_change_the_others(rule):
     case = NETWORKS["conv-pool"]()
     free = case.estimate(rule, cross_entropy)
@@ -123,7 +125,7 @@ def test_frozen_parameters_get_no_gradient_and_do_not_change_the_others(rule):
             assert_close(parameter.grad, free[name], rtol=1e-12, atol=1e-14)
 
 
-@rules
+@every_rule
 def test_a_parameter_that_two_stages_share_gets_the_sum_of_their_gradients(rule):
     lower, upper = nn.Linear(5, 5), nn.Linear(5, 5)
     upper.weight, upper.bias = lower.weight, lower.bias
@@ -136,7 +138,7 @@ def test_a_parameter_that_two_stages_share_gets_the_sum_of_their_gradients(rule)
         assert_close(found[f"0.{name}"], grads[f"0.{name}"] + grads[f"2.{name}"], rtol=1e-12, atol=1e-14)
 
 
-@rules
+@every_rule
 def test_states_that_are_not_kept_leave_the_gradients_as_they_are(rule):
     case = NETWORKS["conv-pool"]()
     kept = rule.estimate(case.net, cross_entropy, case.x, case.y)
@@ -146,7 +148,7 @@ def test_states_that_are_not_kept_leave_the_gradients_as_they_are(rule):
         assert_close(dropped.grads[parameter], grad, rtol=1e-12, atol=1e-14)
 
 
-@rules
+@every_rule
 @networks
 def test_loss_and_output_are_those_of_the_network_without_a_nudge(rule, make):
     case = make()
@@ -158,7 +160,7 @@ def test_loss_and_output_are_those_of_the_network_without_a_nudge(rule, make):
     assert not step.output.requires_grad
 
 
-@rules
+@every_rule
 def test_gradients_are_found_where_autograd_is_off(rule):
     case = NETWORKS["conv-pool"]()
     outside = case.estimate(rule, cross_entropy)
@@ -166,7 +168,7 @@ def test_gradients_are_found_where_autograd_is_off(rule):
         assert_close(case.estimate(rule, cross_entropy), outside, rtol=0, atol=0)
 
 
-@rules
+@every_rule
 def test_a_plain_function_serves_as_the_loss(rule):
     case = SMOOTH["mlp"]()
 
@@ -237,7 +239,7 @@ def test_rules_that_relax_refuse_a_map_that_changes_and_leave_it_untouched(rule,
     assert torch.equal(torch.get_rng_state(), random)
 
 
-@rules
+@every_rule
 def test_evaluation_mode_leaves_the_running_statistics_alone_and_takes_any_schedule(rule):
     case = batch_norm_case()
     case.model.eval()
@@ -265,7 +267,7 @@ def test_under_bfloat16_autocast_gradients_stay_close_to_those_of_single_precisi
 # --- learning ---
 
 
-@rules
+@every_rule
 def test_descent_along_the_estimates_learns(rule):
     case = problem(mlp(), 5, batch=12)
     optimizer = torch.optim.Adam(case.model.parameters(), lr=0.05)

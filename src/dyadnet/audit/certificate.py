@@ -82,7 +82,7 @@ def certify(net: AbstractNetwork, x: Tensor) -> Certificate:
     Raises:
         TypeError: for a network of neurons with energies of their own.
         ValueError: naming the activation, if one is not monotone: nothing is certain then. Naming the module, if one
-            computes something else at every visit.
+            computes something else at every visit. If means travel down through weights of their own.
 
     A skew network of any size, and the smallest chain with feedback: `s_1 = x - s_2`, `s_2 = s_1`.
 
@@ -98,6 +98,7 @@ def certify(net: AbstractNetwork, x: Tensor) -> Certificate:
     """
     net = hopfield(net, "a certificate")
     _check(net)
+    net = net.with_feedback(None) if isinstance(net, Layered) else net  # without loops, means take no path
     x, slope = x[:1], max(activation.slope for activation in net.activations)
     weights, factor = connections(net, x), step_factor(net.relaxation, net.wire(x))
     share = (1 + net.gain) / 2  # sym W = share (theta + theta^T)
@@ -121,6 +122,8 @@ def _check(net: AbstractHopfield) -> None:
             raise ValueError(
                 f"{activation.name} is not monotone: no certificate exists; take relu, tanh or hard-sigmoid"
             )
+    if isinstance(net, Layered) and net.feedback is not None and net.gain != 0:
+        raise ValueError("no certificate exists where means travel down through weights of their own")
     net.check_steady()
 
 

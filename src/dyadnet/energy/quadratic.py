@@ -85,7 +85,7 @@ class QuadraticEnergy(AbstractEnergy):
             Stage(nn.Sequential(stage.map, _Elementwise(stage.activation.f)), IDENTITY, stage.name)
             for stage in self.net.stages
         )
-        return ChainWiring(stages, 0.0, x, dict(enumerate(states or (), 1)), copies)
+        return ChainWiring(stages, 0.0, x, dict(enumerate(states or (), 1)), copies, self.net.feedback)
 
     def settling(self) -> Relaxation:
         """Return damped sweeps, or what was asked for."""

@@ -17,7 +17,9 @@ from dyadnet.rule.base import AbstractRule, Estimate
 @final
 @dataclass(frozen=True)
 class Backprop(AbstractRule):
-    """The exact gradient of the mean loss: of feedforward chains, and of lifted networks by implicit differentiation.
+    """The exact gradient of the mean loss, through the transpose of the weights whatever the feedback path.
+
+    Lifted networks are differentiated implicitly.
 
     >>> from dyadnet import Layered, squared_error
     >>> net = Layered.from_sequential(torch.nn.Sequential(torch.nn.Linear(1, 1, bias=False)))
