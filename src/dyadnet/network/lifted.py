@@ -180,6 +180,11 @@ class Lifted(AbstractNetwork):
         """Return the output at the energy's least point, `(batch, outputs)`; it can be differentiated, once."""
         return self.output_gain * LeastPoint.apply(self, x, *self.parameters())
 
+    @property
+    def differentiable(self) -> bool:
+        """It is, implicitly."""
+        return True
+
     @torch.no_grad()
     def reconstruct(self, x: Tensor, *, layer: int = 1) -> Tensor:
         """Return what a layer knows of the inputs: its state decoded layer by layer, in the shape of `x`.
