@@ -10,7 +10,7 @@ from torch import nn
 from dyadnet.activation import UnitSigmoid
 
 ChainName = Literal["mlp", "cnn", "vgg16"]
-NetworkName = Literal[ChainName, "hopfield", "dense"]
+NetworkName = Literal[ChainName, "hopfield", "lifted", "dense"]
 ActivationName = Literal["relu", "leaky-relu", "tanh", "sigmoid", "unit-sigmoid", "hard-sigmoid", "silu", "gelu"]
 Initialisation = Literal["torch", "he", "lecun", "glorot"]
 
