@@ -21,6 +21,11 @@ class AbstractNetwork(nn.Module, abc.ABC):
 
     relaxation: Relaxation
 
+    @property
+    def differentiable(self) -> bool:
+        """Whether autograd can differentiate the prediction `net(x)`; others have `RecurrentBackprop`."""
+        return False
+
     @abc.abstractmethod
     def wire(self, x: Tensor, states: States | None = None, copies: int = 1) -> AbstractWiring:
         """Return the wiring for one batch.

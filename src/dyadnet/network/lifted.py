@@ -24,8 +24,9 @@ from dyadnet.activation import IDENTITY, half_square
 from dyadnet.network.autoencoder import Autoencoder
 from dyadnet.network.base import AbstractNetwork
 from dyadnet.network.implicit import LeastPoint
-from dyadnet.network.layered import Layered, modules_of
-from dyadnet.network.linearise import hooked
+from dyadnet.network.layered import Layered
+from dyadnet.network.linearise import Gradients, merge
+from dyadnet.network.modules import hooked, modules_of
 from dyadnet.network.quadratic import Block, QuadraticWiring, block
 from dyadnet.network.stage import Stage
 from dyadnet.network.state import AbstractState, States
@@ -162,6 +163,25 @@ class Lifted(AbstractNetwork):
         layers = range(1, self.depth + 1)
         return torch.stack([self.discount(k) * self.autoencoder(k).energy(z[k - 1], z[k]) for k in layers]).sum(0)
 
+    def learn(self, k: int, below: Tensor, z: Tensor, weights: Tensor) -> Gradients:
+        """Return the derivatives of the energy between layers k - 1 and k, without its discount, in the parameters.
+
+        Args:
+            k: the upper layer.
+            below, z: the states of both, as for `Autoencoder.energy`.
+            weights: one a row of `z`; what is differentiated is the weighted sum.
+        """
+        pair, map_ = self.autoencoder(k), self.maps[k - 1]
+        dW, db = pair.regression_slopes(below, z, weights)
+        grads: Gradients = {map_.weight: dW}
+        if map_.bias is not None:
+            grads[map_.bias] = db
+        if pair.rho:
+            dV, dc = pair.reconstruction_slopes(below, z, weights)
+            merge(grads, {map_.weight: dV.T} if self.terms.tied else {self.V[k - 1]: dV})
+            merge(grads, {self.c[k - 1]: dc} if self.terms.biases else {})
+        return {parameter: grad for parameter, grad in grads.items() if parameter.requires_grad}
+
     def forward(self, x: Tensor) -> Tensor:
         """Return the output at the energy's least point, `(batch, outputs)`; it can be differentiated, once."""
         return self.output_gain * LeastPoint.apply(self, x, *self.parameters())
@@ -169,6 +189,11 @@ class Lifted(AbstractNetwork):
     def prediction(self, states: Sequence[AbstractState]) -> Tensor:
         """Return the states of the output, multiplied with the gain."""
         return self.output_gain * super().prediction(states)
+
+    @property
+    def differentiable(self) -> bool:
+        """It is, implicitly."""
+        return True
 
     @torch.no_grad()
     def reconstruct(self, x: Tensor, *, layer: int = 1) -> Tensor:
