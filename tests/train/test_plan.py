@@ -75,12 +75,13 @@ def test_random_feedback_chl_gets_the_feedback_of_its_free_phase():
 
 
 def test_lrrn_gets_a_lifted_network_of_the_terms_asked_for():
-    assert chosen("lrrn") == Plan("lifted", None, None, "relu", "he", "squared-error")
+    assert chosen("lrrn") == Plan("lifted", None, None, "relu", "orthogonal", "squared-error")
     given = {"terms": "gamma=0.3,tied=false,output_reconstructs=true", "output_gain": 2.0}
     net, _, relaxation = made("lrrn", **given)
     assert net.terms == Terms(gamma=0.3, tied=False, output_reconstructs=True)
     assert net.output_gain == 2.0
     assert net.relaxation == relaxation
+    assert relaxation.stop.tolerance == pytest.approx(0.3**2 / 300)
     with pytest.raises(RequestError, match="lrrn trains the lifted network, not mlp"):
         chosen("lrrn", network="mlp")
     exact, _, _ = made("backprop", network="lifted", tolerance=1e-4)

@@ -253,7 +253,7 @@ def _pass(
     """See the training set once; return mean loss and accuracy as the samples were met, and how states settled."""
     training.net.train()
     total, right, seen = torch.zeros((), device=training.device), torch.zeros((), device=training.device), 0
-    states, tally = None, Tally(tolerance(training.settings))
+    states, tally = None, Tally(tolerance(training.settings, training.relaxation))
     for number, (x, y) in enumerate(training_batches(training), 1):
         estimate = step(training, x, y, states)
         states = estimate.states if training.settings.carry_states else None
@@ -283,7 +283,7 @@ def evaluate(training: Training, split: data.Split | None = None) -> dict[str, f
         output, solution = _predict(training.net, x)
         total += training.loss(output, y).sum().item()
         right += int((output.argmax(1) == y).sum())
-        missing += 0 if solution is None else unsettled(solution, tolerance(training.settings))
+        missing += 0 if solution is None else unsettled(solution, tolerance(training.settings, training.relaxation))
     found = {"loss": total / len(split), "accuracy": right / len(split)}
     return found | {"unconverged": missing / len(split)} if has_loops(training.net) else found
 

@@ -4,7 +4,7 @@
     with feedback, lam < 1/2                                                 hard-sigmoid, squared-error, lecun
     with feedback, lam > 1/2                                                 hard-sigmoid, squared-error, torch
     dense                                                                    hard-sigmoid, squared-error, its own
-    lifted                                                                   relu, squared-error, he
+    lifted                                                                   relu, squared-error, orthogonal
 
 Nothing else decides what a setting that was not given stands for.
 """
@@ -35,6 +35,7 @@ from dyadnet.train.models import ACTIVATIONS, ActivationName, Initialisation, Ne
 from dyadnet.train.needs import need
 from dyadnet.train.settings import LossName, Settings
 
+_ACCURACY = 300  # how much less than the signal inference may leave
 TOLERANCE, MOST_PASSES = 1e-3, 200  # the library's own 1e-5 takes about twice the passes
 
 _LIFTED = ("terms", "output_gain")
@@ -148,14 +149,19 @@ def make(
     if isinstance(rule, EquilibriumPropagation) and isinstance(net, Layered) and net.gain == 0:
         how = relaxation(settings, QuadraticEnergy(net).relaxation)
         return net, replace(rule, relaxation=how), how
-    net.relaxation = relaxation(settings, net.relaxation)
+    net.relaxation = relaxation(settings, net.relaxation, _settled(net))
     return net, rule, net.relaxation
 
 
-def relaxation(settings: Settings, own: Relaxation) -> Relaxation:
+def relaxation(settings: Settings, own: Relaxation, below: float = TOLERANCE) -> Relaxation:
     """Return a relaxation as the settings say, and as the network's own where they say nothing.
 
     Simultaneous updates are accelerated by default: the factors of the other solvers are for updates in turn.
+
+    Args:
+        settings: what was asked for.
+        own: the network's own.
+        below: the residual that counts as settled where nothing is said.
     """
     schedule = own.schedule if settings.order is None else names.order(settings.order)
     solver = Anderson() if isinstance(schedule, Parallel) else own.solver
@@ -163,12 +169,13 @@ def relaxation(settings: Settings, own: Relaxation) -> Relaxation:
         solver = names.solver(settings.solver)
     if settings.iterations is not None:
         return Relaxation(schedule, solver, Count(settings.iterations))
-    return Relaxation(schedule, solver, Residual(tolerance(settings), settings.most_passes or MOST_PASSES))
+    return Relaxation(schedule, solver, Residual(settings.tolerance or below, settings.most_passes or MOST_PASSES))
 
 
-def tolerance(settings: Settings) -> float:
-    """Return the residual that counts as settled."""
-    return settings.tolerance or TOLERANCE
+def tolerance(settings: Settings, relaxation: Relaxation | None) -> float:
+    """Return the residual that counts as settled, whether or not a relaxation stops there."""
+    stop = None if relaxation is None else relaxation.stop
+    return settings.tolerance or (isinstance(stop, Residual) and stop.tolerance) or TOLERANCE
 
 
 def described(plan: Plan, relaxation: Relaxation | None) -> dict[str, Any]:
@@ -188,7 +195,14 @@ def described(plan: Plan, relaxation: Relaxation | None) -> dict[str, Any]:
 
 def _initialisation(lam: float | None) -> Initialisation:
     """The larger weights may be, the faster networks learn; the more feedback, the smaller they have to be."""
-    return "he" if lam in (None, 0.5) else "lecun" if lam < 0.5 else "torch"
+    if lam is None:
+        return "orthogonal"
+    return "he" if lam == 0.5 else "lecun" if lam < 0.5 else "torch"
+
+
+def _settled(net: AbstractNetwork) -> float:
+    """The residual that counts as settled: in a lifted network far below what its lowest layer feels of the target."""
+    return 1 / (_ACCURACY * net.discount(1)) if isinstance(net, Lifted) else TOLERANCE
 
 
 def _named(rule: AbstractRule) -> str:

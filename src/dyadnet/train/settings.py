@@ -42,7 +42,7 @@ class Settings:
     activation: ActivationName | None = None
     """Of every hidden layer; relu, or with feedback hard-sigmoid."""
     init: Initialisation | None = None
-    """How weights are drawn: He, LeCun or Glorot with zero biases, or torch's defaults; he, or lecun with feedback."""
+    """How weights are drawn: zero biases but for torch; he, lecun or torch with feedback, orthogonal if lifted."""
     loss: LossName | None = None
     """One value a sample; cross-entropy, or with feedback squared-error against one-hot rows."""
     feedback: str | None = None
@@ -58,7 +58,7 @@ class Settings:
     solver: str | None = None
     """How far they go at a turn: plain, damped:factor=0.5, over-relaxed or anderson:memory=8 (simultaneous layers)."""
     tolerance: float | None = None
-    """The largest change still to come, relative to the states, that counts as settled; 1e-3 by default."""
+    """The largest change still to come, relative to the states, that counts as settled; 1e-3, less if lifted."""
     most_passes: int | None = None
     """Passes after which a relaxation ends unsettled; 200 by default."""
     iterations: int | None = None
