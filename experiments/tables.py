@@ -184,11 +184,12 @@ def _caption(results: Results) -> str:
 
 
 def _where(results: Results) -> str:
-    """Say on what it was computed, and by which source."""
+    """Say on what it was computed, and by which source: of every record, where they know it themselves."""
     where = results["environment"]
+    commits = dict.fromkeys(record.get("commit", where["commit"]) for record in results.get("records", [where]))
     return (
         f"{where['processor']}, {where['threads']} of {where['cores']} cores, {where['device']}, torch "
-        f"{where['torch']}, commit {where['commit']}."
+        f"{where['torch']}, commit{'s' if len(commits) > 1 else ''} {', '.join(commits)}."
     )
 
 

@@ -49,7 +49,7 @@ def alignment(
         rule: the rule to look at.
         net, loss, x, y: as `rule.estimate` takes them.
         reference: what to compare with; None stands for backpropagation, and in a network with loops for
-            `RecurrentBackprop`, settled to the library's own tolerance.
+            `RecurrentBackprop`, settled to the library's own tolerance, without any feedback path.
 
     >>> _ = torch.manual_seed(0)
     >>> from dyadnet import DualPropagation, squared_error
@@ -59,7 +59,8 @@ def alignment(
     ['1.000', '1.000']
     """
     estimate = rule.estimate(net, loss, x, y)
-    exact = (reference or _exact(net)).estimate(net, loss, x, y, keep_states=False).grads
+    straight = net.with_feedback(None) if isinstance(net, Layered) else net
+    exact = (reference or _exact(net)).estimate(straight, loss, x, y, keep_states=False).grads
     found = []
     for k, (name, parameters) in enumerate(net.groups()):
         if parameters:
