@@ -60,6 +60,16 @@ def test_the_range_is_tight(name):
 
 
 @names
+def test_pulling_multiplies_with_the_derivative_and_leaves_its_arguments_alone(name):
+    a, delta = torch.randn(200, dtype=torch.float64).mul_(3), torch.randn(200, dtype=torch.float64)
+    leaf, before = a.clone().requires_grad_(), delta.clone()
+    expected = torch.autograd.grad(ACTIVATIONS[name]()(leaf), leaf, delta)[0]
+    assert_close(known(name).pull(delta, a), expected, rtol=1e-13, atol=1e-15)
+    assert torch.equal(a, leaf)
+    assert torch.equal(delta, before)
+
+
+@names
 def test_kinks_are_where_the_slope_jumps(name):
     activation, step = known(name), 1e-4
     kinks = [kink for kink in activation.kinks if abs(kink) < 10]
