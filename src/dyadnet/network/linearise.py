@@ -76,7 +76,7 @@ class AbstractLinearisation(abc.ABC):
 
 
 @final
-@dataclass(eq=False, slots=True)
+@dataclass(frozen=True)
 class _Linear(AbstractLinearisation):
     """`nn.Linear`: down `delta W`, `dW = delta^T s`.
 
