@@ -13,7 +13,7 @@ from math import isnan, sqrt
 import torch
 from torch import Tensor
 
-from dyadnet.network.state import AbstractMovable, AbstractState, Neuron, distance, toward
+from dyadnet.network.state import AbstractMovable, AbstractState, Neuron, distance
 from dyadnet.network.wiring import AbstractWiring
 from dyadnet.relax.anderson import Mixer
 from dyadnet.relax.schedule import AbstractSchedule, Group, OddEven
@@ -122,7 +122,7 @@ def one_pass(
             old = wiring.states.get(k)
             if measure:
                 moved[k] = distance(old, new)
-            wiring.states[k] = new if factor == 1 else toward(old, new, factor)
+            wiring.states[k] = new.toward(old, factor)
     return moved
 
 
