@@ -121,15 +121,15 @@ def _unit_sigmoid_inverse(s: Tensor) -> Tensor:
 
 
 def _relu_pull(delta: Tensor, a: Tensor) -> Tensor:
-    return _aten.threshold_backward(delta, a, 0)
+    return _aten.threshold_backward.default(delta, a, 0)
 
 
 def _tanh_pull(delta: Tensor, a: Tensor) -> Tensor:
-    return _aten.tanh_backward(delta, a.tanh())
+    return _aten.tanh_backward.default(delta, a.tanh())
 
 
 def _sigmoid_pull(delta: Tensor, a: Tensor) -> Tensor:
-    return _aten.sigmoid_backward(delta, a.sigmoid())
+    return _aten.sigmoid_backward.default(delta, a.sigmoid())
 
 
 def _unit_sigmoid_pull(delta: Tensor, a: Tensor) -> Tensor:
@@ -137,15 +137,15 @@ def _unit_sigmoid_pull(delta: Tensor, a: Tensor) -> Tensor:
 
 
 def _leaky_pull(delta: Tensor, a: Tensor, slope: float) -> Tensor:
-    return _aten.leaky_relu_backward(delta, a, slope, False)
+    return _aten.leaky_relu_backward.default(delta, a, slope, False)
 
 
 def _clip_pull(delta: Tensor, a: Tensor, lower: float, upper: float) -> Tensor:
-    return _aten.hardtanh_backward(delta, a, lower, upper)
+    return _aten.hardtanh_backward.default(delta, a, lower, upper)
 
 
 def _gelu_pull(delta: Tensor, a: Tensor, approximate: str) -> Tensor:
-    return _aten.gelu_backward(delta, a, approximate=approximate)
+    return _aten.gelu_backward.default(delta, a, approximate=approximate)
 
 
 def _leaky_inverse(s: Tensor, slope: float) -> Tensor:

@@ -60,11 +60,11 @@ class HopfieldEnergy(AbstractEnergy):
         """Return the network's own relaxation."""
         return self.net.relaxation
 
-    def neuron(self, last: int, output: Output | None) -> Neuron:
+    def neuron(self, wiring: AbstractWiring, output: Output | None) -> Neuron:
         """Return the exact minimisation over one layer."""
 
         def neuron(k: int, drive: Tensor, feedback: Tensor | None, before: AbstractState | None) -> AbstractState:
-            if k == last and output is not None:
+            if k == wiring.depth and output is not None:
                 return Activity(output(drive, None if before is None else before.mean()))
             return self.net.free(k, drive, feedback, before)
 

@@ -76,15 +76,17 @@ class AbstractLinearisation(abc.ABC):
 
 
 @final
-@dataclass(frozen=True)
+@dataclass(eq=False, slots=True)
 class _Linear(AbstractLinearisation):
     """`nn.Linear`: down `delta W`, `dW = delta^T s`.
 
-    It stands in the inner loop of relaxations, where entering `no_grad` would take longer than the arithmetic.
+    It stands in the inner loop of relaxations, where entering `no_grad` would take longer than the arithmetic; so would
+    making it anew at every point, were it frozen.
     """
 
     module: nn.Linear
     weight: Tensor
+    bias: Tensor | None
     point: Point
     column: Tensor | None = None
 
@@ -93,14 +95,14 @@ class _Linear(AbstractLinearisation):
         below = self.point()
         if self.column is not None and below.dim() == 2:
             return torch.addmm(self.column, self.weight, below.t()).t()
-        return nn.functional.linear(below, self.weight, self.module.bias).detach()
+        return nn.functional.linear(below, self.weight, self.bias).detach()
 
     def moved(self, point: Point) -> "_Linear":
         # A product with few columns takes twice the time of its transpose on a processor.
-        column, bias = self.column, self.module.bias
+        column, bias = self.column, self.bias
         if column is None and bias is not None and bias.is_cpu and len(bias) < 16:
-            column = bias.detach()[:, None]
-        return _Linear(self.module, self.weight, point, column)
+            column = bias[:, None]
+        return _Linear(self.module, self.weight, bias, point, column)
 
     def pull(self, delta: Above, *, down: bool = True, learn: bool = True) -> tuple[Below | None, Gradients]:
         grads: Gradients = {}
@@ -111,8 +113,10 @@ class _Linear(AbstractLinearisation):
         return delta @ self.weight if down else None, grads
 
     def feedback(self, delta: Above, onto: Below | None = None, gain: float = 1.0) -> Below:
-        if onto is None or delta.dim() != 2:
-            return super().feedback(delta, onto, gain)
+        if onto is None:
+            return delta @ self.weight
+        if delta.dim() != 2:
+            return torch.add(onto, delta @ self.weight, alpha=gain)
         return torch.addmm(onto, delta, self.weight, alpha=gain)
 
     def push(self, direction: Below) -> Above:
@@ -299,7 +303,8 @@ def linearise(module: nn.Module, point: Point) -> AbstractLinearisation:
         return _chain(module, point)
     state = point()
     if type(module) is nn.Linear and _plain(module, state) and state.shape[-1] == module.in_features:
-        return _Linear(module, module.weight.detach(), point)
+        bias = None if module.bias is None else module.bias.detach()
+        return _Linear(module, module.weight.detach(), bias, point)
     with torch.no_grad():
         if type(module) is nn.Conv2d and _plain(module, state) and _zero_padded(module):
             return _Conv2d(module, point, state.shape, module(state))

@@ -150,7 +150,7 @@ class ChainWiring(AbstractCoupling):
             return held[1]
         below = self.state(k - 1)
         point = below.mean if _imaginary(below) is None else lambda: below.mean().real
-        moved = held[1].moved(point) if held is not None and self.gain else None  # with loops, visits are many
+        moved = None if held is None else held[1].moved(point)
         at = self.stages[k - 1].linearise(point) if moved is None else moved
         self.at[k] = below, at
         self.values.pop(k, None)

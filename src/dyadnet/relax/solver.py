@@ -70,4 +70,25 @@ class Anderson:
             raise ValueError(f"the factor must lie in (0, 2), not {self.factor}")
 
 
-Solver = Plain | Damped | OverRelaxed | Anderson
+@final
+@dataclass(frozen=True)
+class Accelerated:
+    """Go on after every pass in the direction in which it has moved (Nesterov 1983).
+
+    Args:
+        momentum: the share of the last movement that is added, in [0, 1). None lets it grow with every pass, and begin
+            anew in a sample whose last pass turned against it (O'Donoghue and Candes 2015).
+        factor: of the updates in a pass; None stands for the best one without acceleration.
+    """
+
+    momentum: float | None = None
+    factor: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.momentum is not None and not 0 <= self.momentum < 1:
+            raise ValueError(f"the momentum must lie in [0, 1), not {self.momentum}")
+        if self.factor is not None and not 0 < self.factor < 2:
+            raise ValueError(f"the factor must lie in (0, 2), not {self.factor}")
+
+
+Solver = Plain | Damped | OverRelaxed | Anderson | Accelerated
