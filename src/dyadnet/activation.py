@@ -167,7 +167,15 @@ def _unit_sigmoid_potential(s: Tensor) -> Tensor:
 _RELU = Activation("relu", torch.relu, torch.relu_, _identity, half_square, _relu_pull, lower=0.0, kinks=(0.0,))
 _TANH = Activation("tanh", torch.tanh, torch.tanh_, _tanh_inverse, _tanh_potential, _tanh_pull, lower=-1.0, upper=1.0)
 _SIGMOID = Activation(
-    "sigmoid", torch.sigmoid, torch.sigmoid_, _sigmoid_inverse, _entropy, _sigmoid_pull, lower=0.0, upper=1.0, slope=0.25
+    "sigmoid",
+    torch.sigmoid,
+    torch.sigmoid_,
+    _sigmoid_inverse,
+    _entropy,
+    _sigmoid_pull,
+    lower=0.0,
+    upper=1.0,
+    slope=0.25,
 )
 _UNIT_SIGMOID = Activation(
     "unit-sigmoid",

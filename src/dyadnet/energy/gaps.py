@@ -58,15 +58,19 @@ class LiftedWiring(AbstractWiring):
 
     def feedback(self, k: int) -> Tensor | None:
         """Return `gamma J_{k+1}^T sent_{k+1}`; None where the layers above still rest."""
-        above = self.chain.states.get(k + 1)
-        if above is None or above.resting:
+        if k == self.depth or self.state(k + 1).resting:
             return None
-        sent = self.potentials[k].sent(above.s, self.chain.sent(k + 1))
-        return self.chain.at[k + 1][1].feedback(sent if self.gamma == 1 else self.gamma * sent)
+        return self.gamma * self.heard(k, self.sent(k + 1))
 
     def sent(self, k: int) -> Tensor:
         """Return what layer k sends down, `-dE_k/da_k`."""
         return self.potentials[k - 1].sent(self.state(k).s, self.drive(k))
+
+    def heard(self, k: int, sent: Tensor) -> Tensor:
+        """Return `J_{k+1}^T sent`."""
+        down = self.chain.couple(k, {k + 1: sent}, 0.0, 1.0)
+        assert down is not None
+        return down
 
     def value(self) -> Tensor:
         """Return the energy of every sample, `(batch,)`."""

@@ -11,6 +11,7 @@ feedback weak: layer k is moved by `O(gamma^(L-k))`, so that every layer's gradi
 """
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from itertools import pairwise
 from math import isfinite
@@ -49,7 +50,8 @@ class LiftedEnergy(AbstractEnergy):
     Raises:
         ValueError: if the network is no such chain, or if its units are no projections where the potential needs them.
 
-    >>> net = Layered.from_sequential(torch.nn.Sequential(torch.nn.Linear(1, 1), torch.nn.ReLU(), torch.nn.Linear(1, 1)))
+    >>> from torch import nn
+    >>> net = Layered.from_sequential(nn.Sequential(nn.Linear(1, 1), nn.Tanh(), nn.Linear(1, 1)))
     >>> energy, x = LiftedEnergy(net), torch.ones(1, 1)
     >>> energy.value(x, energy.minimise(energy.wire(x)).states)
     tensor([0.])
@@ -65,7 +67,7 @@ class LiftedEnergy(AbstractEnergy):
         chain(self.net)
         if not (isfinite(self.gamma) and self.gamma > 0):
             raise ValueError(f"gamma must be a positive number, not {self.gamma}")
-        if self.net.activations[-1] is not IDENTITY:
+        if self.net.activations[-1].name != IDENTITY.name:
             raise ValueError(f"a lifted energy needs a linear output, not {self.net.activations[-1].name}")
         for stage in self.net.stages:
             if self.potential.projects and stage.activation.potential is not half_square:
@@ -83,7 +85,8 @@ class LiftedEnergy(AbstractEnergy):
     def wire(self, x: Tensor, states: States | None = None, copies: int = 1) -> LiftedWiring:
         """Return the wiring; without states, they start where a forward pass leaves them."""
         self.net.check_steady()
-        return LiftedWiring(self.net.wire(x, states, copies), self._potentials(), self.gamma)
+        with _full_precision(x):
+            return LiftedWiring(self.net.wire(x, states, copies), self._potentials(), self.gamma)
 
     def settling(self) -> Relaxation:
         """Return one layer after another, each as far as is safe, or what was asked for."""
@@ -94,14 +97,15 @@ class LiftedEnergy(AbstractEnergy):
         self, wiring: AbstractWiring, output: Output | None = None, relaxation: Relaxation | None = None
     ) -> Solution:
         """Move the states of `wiring` to least energy; simultaneous steps take the short way of `descent.py`."""
-        how = relaxation or self.settling()
-        momentum = how.solver.momentum if isinstance(how.solver, Accelerated) else 0.0
-        if not isinstance(how.schedule, Parallel) or isinstance(how.solver, Anderson) or momentum is None:
-            return settle(wiring, self.neuron(wiring, output), how)
         assert isinstance(wiring, LiftedWiring)
-        factor = step_factor(how, wiring)
-        descent = Descent(wiring, output, [factor * step for step in self._steps(wiring)], momentum)
-        return until(how, descent.advance, descent.states, wiring.drive(1).dtype)
+        how, inputs = relaxation or self.settling(), wiring.states[0].mean()
+        momentum = how.solver.momentum if isinstance(how.solver, Accelerated) else 0.0
+        with _full_precision(inputs):
+            if not isinstance(how.schedule, Parallel) or isinstance(how.solver, Anderson) or momentum is None:
+                return settle(wiring, self.neuron(wiring, output), how)
+            factor = step_factor(how, wiring)
+            descent = Descent(wiring, output, [factor * step for step in self._steps(wiring)], momentum)
+            return until(how, descent.advance, descent.states, inputs.dtype)
 
     def neuron(self, wiring: AbstractWiring, output: Output | None) -> Neuron:
         """Return the projected step of a layer, and the minimiser of the output."""
@@ -124,7 +128,8 @@ class LiftedEnergy(AbstractEnergy):
     def gradients(self, wiring: AbstractWiring, weights: Sequence[complex]) -> Gradients:
         """Learn from `-gamma^(k-1) weights sent_k`."""
         assert isinstance(wiring, LiftedWiring)
-        return wiring.learn(weights)
+        with _full_precision(wiring.states[0].mean()):
+            return wiring.learn(weights)
 
     def _potentials(self) -> list[AbstractPotential]:
         return [self.potential(activation) for activation in self.net.activations]
@@ -136,3 +141,9 @@ class LiftedEnergy(AbstractEnergy):
         norms = [float(norm) for norm in spectral_norms(self.net, wiring.states[0].mean()[:1], iterations=10)[1:]]
         slopes = [max(low.slope, high.slope) for low, high in pairwise(self.net.activations)]
         return [1 / (1 + self.gamma * (1.05 * n * m) ** 2) for n, m in zip(norms, slopes, strict=True)]
+
+
+def _full_precision(inputs: Tensor) -> AbstractContextManager[object]:
+    """Autocast would swallow the small gaps between states and predictions."""
+    kind = inputs.device.type
+    return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()

@@ -67,6 +67,6 @@ def _difference(new: AbstractState, old: AbstractState | None) -> list[Tensor] |
 
 def _ahead(part: Tensor, step: Tensor, momentum: Tensor | float) -> Tensor:
     """A part that goes on along its last step."""
-    if isinstance(momentum, float):
+    if not isinstance(momentum, Tensor):
         return torch.add(part, step, alpha=momentum)
     return torch.addcmul(part, step, momentum.view(-1, *[1] * (part.dim() - 1)).to(part.dtype))
