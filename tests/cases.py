@@ -15,15 +15,19 @@ import torch
 from torch import Tensor, nn
 
 from dyadnet import (
+    LPOM,
     AbstractRule,
+    AuxiliaryCoordinates,
     Backprop,
     BottomUp,
     DualPropagation,
     Estimate,
     Lagrangian,
     Layered,
+    LiftedProximal,
     OddEven,
     Parallel,
+    PredictiveCoding,
     RandomOrder,
     Sweeps,
     UnitSigmoid,
@@ -63,18 +67,39 @@ RULES: dict[str, AbstractRule] = {
     "original, alpha 0.3, arovr": DualPropagation(variant="original", alpha=0.3, output="arovr", schedule=Sweeps(4)),
     "stabilised": DualPropagation(variant="stabilised"),
     "stabilised, alpha 0": DualPropagation(variant="stabilised", alpha=0, schedule=Sweeps(20)),
+    "auxiliary coordinates": AuxiliaryCoordinates(0.05, steps=30, momentum=0.6),
+    "predictive coding": PredictiveCoding(0.05, steps=30, momentum=0.6),
+    "incremental predictive coding": PredictiveCoding(0.05, "incremental", steps=10),
+    "alternating minimisation": PredictiveCoding(0.05, "alternating"),
+    "fixed predictions": PredictiveCoding(variant="fixed-prediction"),
+    "z-il": PredictiveCoding(variant="z-il"),
+    "lpom": LPOM(0.03, steps=40),
+    "lifted proximal": LiftedProximal(0.03, steps=40),
 }
-ONE_SWEEP = {name: rule for name, rule in RULES.items() if getattr(rule, "schedule", Sweeps()) == Sweeps()}
+PROJECTING = (LPOM, LiftedProximal)
+"""Rules for ReLU, hard sigmoid and linear units."""
+LIFTED = (AuxiliaryCoordinates, PredictiveCoding, *PROJECTING)
+UNSETTLED = ("auxiliary coordinates", "predictive coding", "incremental predictive coding", "alternating minimisation")
+"""Rules that here stop before their states settle, so that their error does not vanish with the nudge."""
+ONE_SWEEP = {
+    name: rule
+    for name, rule in RULES.items()
+    if not isinstance(rule, LIFTED) and getattr(rule, "schedule", Sweeps()) == Sweeps()
+}
 RELAXING = {name: rule for name, rule in RULES.items() if name not in ONE_SWEEP}
 
 
 def with_beta(rule: AbstractRule, beta: float) -> AbstractRule:
     """The rule at another strength, or itself where it has none."""
-    return dataclasses.replace(rule, beta=beta) if isinstance(rule, DualPropagation) else rule
+    if isinstance(rule, PROJECTING):
+        return dataclasses.replace(rule, gamma=beta)
+    return dataclasses.replace(rule, beta=beta) if hasattr(rule, "beta") else rule
 
 
 def order_of(rule: AbstractRule) -> float:
     """The power of beta with which the error of the gradient falls; infinite for exact rules."""
+    if isinstance(rule, LIFTED):
+        return 1 if isinstance(rule, PROJECTING) else inf
     return (2 if rule.alpha == 0.5 else 1) if isinstance(rule, DualPropagation) else inf
 
 
@@ -85,13 +110,13 @@ def mlp(activation: Callable[[], nn.Module] = nn.Tanh) -> nn.Sequential:
     return nn.Sequential(nn.Linear(5, 7), activation(), nn.Linear(7, 6), activation(), nn.Linear(6, 4))
 
 
-def conv_pool() -> nn.Sequential:
+def conv_pool(*, projections: bool = False) -> nn.Sequential:
     return nn.Sequential(
         nn.Conv2d(2, 3, 3, padding=1),
-        nn.Tanh(),
+        nn.ReLU() if projections else nn.Tanh(),
         nn.MaxPool2d(2),
         nn.Conv2d(3, 4, 3, stride=2),
-        UnitSigmoid(),
+        nn.Hardtanh(0, 1) if projections else UnitSigmoid(),
         nn.Flatten(),
         nn.Linear(4, 4),
     )
@@ -154,6 +179,33 @@ SMOOTH: dict[str, Callable[[], Problem]] = {
     "conv-pool": NETWORKS["conv-pool"],
     "normed": NETWORKS["normed"],
 }
+
+CLIPPED: dict[str, Callable[[], Problem]] = {
+    "relu mlp": NETWORKS["relu mlp"],
+    "conv-pool": lambda: problem(conv_pool(projections=True), 2, 6, 6),
+}
+
+
+def activation_of(rule: AbstractRule) -> Callable[[], nn.Module]:
+    """An activation that a rule can take."""
+    return nn.ReLU if isinstance(rule, PROJECTING) else nn.Tanh
+
+
+def usual(rule: AbstractRule) -> Problem:
+    """A convolutional network that a rule can take."""
+    return (CLIPPED if isinstance(rule, PROJECTING) else NETWORKS)["conv-pool"]()
+
+
+def on(
+    networks: dict[str, Callable[[], Problem]], rules: dict[str, AbstractRule] = RULES
+) -> dict[str, tuple[AbstractRule, Callable[[], Problem]]]:
+    """Every rule on every network that it can take."""
+    return {
+        f"{name}, {kind}": (rule, make)
+        for name, rule in rules.items()
+        for kind, make in (CLIPPED if isinstance(rule, PROJECTING) else networks).items()
+    }
+
 
 LOSSES: dict[str, AbstractLoss] = {"cross-entropy": cross_entropy, "squared error": squared_error}
 

@@ -9,6 +9,7 @@ from dyadnet.network.layered import Layered
 from dyadnet.network.stage import Stage
 from dyadnet.relax.relaxation import Relaxation
 from dyadnet.relax.schedule import BottomUp, OddEven, Parallel, RandomOrder, Sweeps
+from dyadnet.rule.auxiliary_coordinates import AuxiliaryCoordinates
 from dyadnet.rule.backprop import Backprop
 from dyadnet.rule.base import AbstractRule, Estimate
 from dyadnet.rule.contrastive_hebbian import ContrastiveHebbian, CoupledLearning
@@ -16,10 +17,15 @@ from dyadnet.rule.dual_propagation import DualPropagation
 from dyadnet.rule.dyadic import Dyadic
 from dyadnet.rule.equilibrium_propagation import EquilibriumPropagation
 from dyadnet.rule.lagrangian import Lagrangian
+from dyadnet.rule.lifted_proximal import LiftedProximal
+from dyadnet.rule.lpom import LPOM
+from dyadnet.rule.predictive_coding import PredictiveCoding
 from dyadnet.rule.recurrent_backprop import RecurrentBackprop
 
 __all__ = [
+    "LPOM",
     "AbstractRule",
+    "AuxiliaryCoordinates",
     "Backprop",
     "BottomUp",
     "ContrastiveHebbian",
@@ -32,8 +38,10 @@ __all__ = [
     "Lagrangian",
     "LayerAlignment",
     "Layered",
+    "LiftedProximal",
     "OddEven",
     "Parallel",
+    "PredictiveCoding",
     "RandomOrder",
     "RecurrentBackprop",
     "Relaxation",
