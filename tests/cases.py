@@ -69,7 +69,6 @@ RULES: dict[str, AbstractRule] = {
     "stabilised, alpha 0": DualPropagation(variant="stabilised", alpha=0, schedule=Sweeps(20)),
     "auxiliary coordinates": AuxiliaryCoordinates(0.05, steps=30, momentum=0.6),
     "predictive coding": PredictiveCoding(0.05, steps=30, momentum=0.6),
-    "incremental predictive coding": PredictiveCoding(0.05, "incremental", steps=10),
     "alternating minimisation": PredictiveCoding(0.05, "alternating"),
     "fixed predictions": PredictiveCoding(variant="fixed-prediction"),
     "z-il": PredictiveCoding(variant="z-il"),
@@ -79,7 +78,7 @@ RULES: dict[str, AbstractRule] = {
 PROJECTING = (LPOM, LiftedProximal)
 """Rules for ReLU, hard sigmoid and linear units."""
 LIFTED = (AuxiliaryCoordinates, PredictiveCoding, *PROJECTING)
-UNSETTLED = ("auxiliary coordinates", "predictive coding", "incremental predictive coding", "alternating minimisation")
+UNSETTLED = ("auxiliary coordinates", "predictive coding", "alternating minimisation")
 """Rules that here stop before their states settle, so that their error does not vanish with the nudge."""
 ONE_SWEEP = {
     name: rule

@@ -6,6 +6,7 @@ from math import isinf, log2
 import pytest
 import torch
 from cases import (
+    LIFTED,
     NETWORKS,
     ONE_SWEEP,
     RELAXING,
@@ -268,8 +269,10 @@ def test_evaluation_mode_leaves_the_running_statistics_alone_and_takes_any_sched
 def test_under_bfloat16_autocast_gradients_stay_close_to_those_of_single_precision_at_any_beta(rule):
     case = usual(rule)
     single = Problem(case.model.float(), case.net, case.x.float(), case.y)
-    exact = single.exact(cross_entropy)
     for beta in (1e-1, 1e-3):
+        # what lifted states differ by is small in single precision, too: half must not make it worse
+        lifted = isinstance(rule, LIFTED)
+        exact = single.estimate(with_beta(rule, beta), cross_entropy) if lifted else single.exact(cross_entropy)
         with torch.autocast("cpu", dtype=torch.bfloat16):
             found = single.estimate(with_beta(rule, beta), cross_entropy)
         for name in exact:
