@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -45,7 +46,7 @@ class Chain:
 
 
 def mlp(activation: Callable[[], nn.Module], *, widths: Sequence[int] = (5, 7, 6, 4), batch: int = 3) -> Chain:
-    maps = [nn.Linear(below, above) for below, above in zip(widths, widths[1:], strict=False)]
+    maps = [nn.Linear(below, above) for below, above in pairwise(widths)]
     fs = [*(activation() for _ in maps[1:]), nn.Identity()]
     for map_ in maps:
         nn.init.normal_(map_.weight, std=1.2 / map_.in_features**0.5)

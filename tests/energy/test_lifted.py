@@ -1,6 +1,7 @@
-"""Lifted energies against what the thesis states, by autograd; and that they fall, to the minimum they ought to reach."""
+"""Lifted energies against what the thesis states, by autograd; that they fall, and to which minimum."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import lifted
 import numpy as np
@@ -206,7 +207,7 @@ def test_nothing_is_computed_that_has_not_changed():
     widths, steps, batch = (50, 20, 30, 40, 7), 6, 3
     chain = lifted.mlp(nn.ReLU, widths=widths, batch=batch)
     energy, y = energy_of("predictive", chain, step=0.1), torch.randn(batch, 7)
-    sizes = {k: below * above for k, (below, above) in enumerate(zip(widths, widths[1:], strict=False), 1)}
+    sizes = {k: below * above for k, (below, above) in enumerate(pairwise(widths), 1)}
     with FlopCounterMode(display=False) as counter:
         wiring = pulled(energy, chain.x, y)
         energy.minimise(wiring, lambda drive, before: y, Relaxation(Parallel(), Plain(), Count(steps)))
@@ -376,7 +377,7 @@ def test_steps_and_momentum_lead_to_the_same_minimum(kind):
 
 @pytest.mark.parametrize("kind", ["auxiliary", "predictive", "proximal"])
 def test_a_clamped_linear_network_has_the_energy_of_its_closed_form(kind):
-    """`1/2 r^T S^{-1} r`, `r` the residual of the forward pass, `S = I + sum_l (W_L .. W_l)(W_L .. W_l)^T` over l > 1."""
+    """`1/2 r^T S^{-1} r` with `r` the forward pass's error, `S = I + sum_l (W_L .. W_l)(W_L .. W_l)^T` over l > 1."""
     chain, y = lifted.mlp(nn.Identity), torch.randn(3, 4)
     weights = [map_.weight.detach() for map_, _ in chain.layers]
     S, product = torch.eye(4), torch.eye(4)
