@@ -144,6 +144,10 @@ def _clip_pull(delta: Tensor, a: Tensor, lower: float, upper: float) -> Tensor:
     return _aten.hardtanh_backward.default(delta, a, lower, upper)
 
 
+def _silu_pull(delta: Tensor, a: Tensor) -> Tensor:
+    return _aten.silu_backward.default(delta, a)
+
+
 def _gelu_pull(delta: Tensor, a: Tensor, approximate: str) -> Tensor:
     return _aten.gelu_backward.default(delta, a, approximate=approximate)
 
@@ -193,7 +197,7 @@ _SILU = Activation(
     partial(nn.functional.silu, inplace=True),
     None,
     None,
-    _aten.silu_backward,
+    _silu_pull,
     lower=-0.2784645,
     slope=1.0998393,
 )
