@@ -3,8 +3,9 @@
     python -m benchmarks.equilibrium
 
 Both take the same steps in the same order: centred nudges, as many free iterations as nudged ones, odd layers then even
-ones, hard-sigmoid units, a linear readout with the squared error. They take turns in one process, so that a busy
-machine slows both alike; the speedup is the median over rounds of the textbook's time over ours in the same round.
+ones, hard-sigmoid units, a linear readout with the squared error. They take turns in one process, a few batches each,
+so that a busy machine slows both alike; the speedup is the median over rounds of the textbook's time over ours in the
+same round.
 
 What can be gained is bounded by arithmetic: the products with the weights between hidden layers are the same for both,
 those with the clamped inputs are needed once instead of in every iteration. The bound is stored next to the speedup.
@@ -56,6 +57,8 @@ class Settings:
     """The nudging strength."""
     threads: int = 1
     """Threads on the CPU."""
+    calls: int = 5
+    """Of each in a row, as in training, where nothing else comes between."""
     seconds: float = 6.0
     """How long to repeat a case; at least nine rounds are measured."""
     quick: bool = False
@@ -156,9 +159,10 @@ def measure(case: Case, settings: Settings) -> Row:
     if not apart <= TOLERANCE:
         raise ArithmeticError(f"{case.network}: the gradients differ by {apart:.1e}, so there is nothing to compare")
     actions = {"ours": both.ours, "textbook": both.theirs}
-    trial = interleaved(actions, 1, warmup=1)
-    rounds = 3 if settings.quick else min(max(round(settings.seconds / sum(map(sum, trial.values()))), 9), 1000)
-    times = interleaved(actions, rounds)
+    trial = interleaved(actions, 1, warmup=1, calls=settings.calls)
+    seconds = settings.calls * sum(map(sum, trial.values()))
+    rounds = 3 if settings.quick else min(max(round(settings.seconds / seconds), 9), 1000)
+    times = interleaved(actions, rounds, calls=settings.calls)
     return {
         "section": case.section,
         "network": case.network,

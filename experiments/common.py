@@ -20,7 +20,7 @@ RUNS = Path("runs/experiments")
 def run(name: str, comparison: Comparison) -> None:
     """Run `comparison` in `runs/experiments/NAME`, from where an earlier call stopped; store `results/NAME.json`."""
     records = trained(RUNS / name, comparison)
-    store(name, comparison, [without_environment(record) for record in records])
+    store(name, comparison, [bare(record) for record in records])
 
 
 def run_all(name: str, comparisons: Mapping[str, Comparison]) -> None:
@@ -28,7 +28,7 @@ def run_all(name: str, comparisons: Mapping[str, Comparison]) -> None:
     records: list[Record] = []
     for label, comparison in comparisons.items():
         part = RUNS / name / "".join(c if c.isalnum() or c in "-." else "-" for c in label)
-        records += [without_environment(record) | {"label": label} for record in trained(part, comparison)]
+        records += [bare(record) | {"label": label} for record in trained(part, comparison)]
         store(name, comparison, records)  # what is there already, should it be cut off
 
 
@@ -58,6 +58,6 @@ def store(name: str, comparison: Comparison, records: list[Record]) -> None:
     folder.write_json(RESULTS / f"{name}.json", result)
 
 
-def without_environment(record: Record) -> Record:
-    """Return a record without what is stored once for all."""
-    return {key: value for key, value in record.items() if key != "environment"}
+def bare(record: Record) -> Record:
+    """Return a record without what is stored once for all, and without what only its report draws."""
+    return {key: value for key, value in record.items() if key not in ("environment", "connectivity")}

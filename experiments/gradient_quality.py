@@ -92,7 +92,7 @@ def cases(experiment: Experiment) -> Iterator[tuple[str, str, Network, Rule]]:
     for lam in (0.0, 0.25, 0.75, 1.0):
         yield "Dyadic", f"lam = {lam:g}", lambda _, lam=lam: layered(experiment, lam), Dyadic
     yield "Dyadic", "dense, arbitrary W", lambda _: dense(experiment), Dyadic
-    yield "DualPropagation", "lam = 0.5", lambda _: layered(experiment, 0.5), lambda beta: DualPropagation(0.5, beta)
+    yield "DualPropagation", "lam = 0.5", lambda _: layered(experiment, 0.5), DualPropagation
     for variant in ("positive", "negative", "centred", "holomorphic"):
         name = f"EquilibriumPropagation, {variant}" + (", N = 4" if variant == "holomorphic" else "")
         yield (

@@ -2,10 +2,10 @@
 
     python experiments/hopfield.py --which mnist-symmetry --data-root DATA
 
-- symmetry: dyadic learning in 784-256-256-10 for `lam` from 0 (skew-symmetric) over 1/2 (feedforward) to 1 (symmetric),
-  all from the same initial weights; thesis chapter 4, end of section 4.2.
-- structure: dyadic learning in a densely connected network of 266 units, 10 of them outputs. Weight decay keeps the
-  connections of the free one small enough for its states to settle.
+- symmetry: dyadic learning in 784-256-256-10 for `lam` from 0 (skew-symmetric) over 1/2 (feedforward) to 1 (symmetric);
+  thesis chapter 4, end of section 4.2. Weights are drawn as torch draws them, those of the feedforward network as He.
+- structure: dyadic learning in a densely connected network of 266 units, 10 of them outputs. Weight decay on the
+  connections between units keeps those of the free network small enough for its states to settle.
 - contrast: rules that compare two or three phases of the symmetric 784-512-10, beside the exact gradient; the settings
   of `beta` are those of Laborieux et al. and of Stern et al. scaled to the loss here.
 
@@ -68,6 +68,11 @@ class Experiment:
     """A run's length; by default 5, and 10 for the contrastive rules."""
 
 
+def of_symmetry(settings: Settings, lam: float) -> Settings:
+    """Return the settings of a layered network with the feedback of one symmetry."""
+    return replace(settings, network="hopfield", lam=lam, init="he" if lam == 0.5 else "torch")
+
+
 def comparisons(experiment: Experiment) -> dict[str, Comparison]:
     """Return the comparisons of an experiment by what distinguishes them."""
     dataset, _, kind = experiment.which.partition("-")
@@ -75,14 +80,16 @@ def comparisons(experiment: Experiment) -> dict[str, Comparison]:
         BASE, dataset="fashion-mnist" if dataset == "fashion" else dataset, data_root=experiment.data_root
     )
     if kind == "symmetry":
-        made = {f"lam = {lam:g}": (("dyadic",), replace(settings, network="hopfield", lam=lam)) for lam in LAMS}
+        made = {f"lam = {lam:g}": (("dyadic",), of_symmetry(settings, lam)) for lam in LAMS}
     elif kind == "structure":
-        decayed = replace(settings, network="dense", hidden=(256,), optimizer="adamw:weight_decay=0.5")
+        decayed = replace(
+            settings, network="dense", hidden=(256,), optimizer="adamw:weight_decay=0", coupling_decay=3.0
+        )
         structures = (name for name in get_args(Structure) if name != "interpolated")
         made = {structure: (("dyadic",), replace(decayed, structure=structure)) for structure in structures}
         made["interpolated, lam = 0.25"] = ("dyadic",), replace(decayed, structure="interpolated", lam=0.25)
     else:
-        made = {"lam = 1": (CONTRASTS, replace(settings, network="hopfield", lam=1.0, hidden=(512,), epochs=10))}
+        made = {"lam = 1": (CONTRASTS, replace(of_symmetry(settings, 1.0), hidden=(512,), epochs=10))}
     return {
         label: Comparison(rules, experiment.seeds, replace(chosen, epochs=experiment.epochs or chosen.epochs))
         for label, (rules, chosen) in made.items()

@@ -132,7 +132,7 @@ def _table(results: Results, rows: Iterable[tuple[str, Row]], columns: Iterable[
 def _caption(results: Results) -> str:
     """Say what was trained, on what, and by which source."""
     records, seeds = results["records"], results["seeds"]
-    networks = dict.fromkeys(record["network"] for record in records)
+    networks = dict.fromkeys(record["network"].partition(",")[0] for record in records)  # what follows is in the rows
     network = f"{next(iter(networks))}, " if len(networks) == 1 else ""
     of_seeds = f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
     return f"{records[0]['dataset']}, {network}{records[0]['epochs']} epochs, {of_seeds}. {_where(results)}"

@@ -16,7 +16,7 @@ from pathlib import Path
 
 TESTS = Path(__file__).parent
 SOURCE = TESTS.parent / "src"
-PARTS = ["test_contracts.py", "rule", "relax", "network", "audit", "test_loss.py", "test_activation.py"]
+PARTS = ["test_contracts.py", "rule", "relax", "network", "audit", "test_loss.py", "test_activation.py", "hopfield"]
 CORE = [TESTS / part for part in PARTS]
 
 
@@ -116,8 +116,8 @@ MUTATIONS = [
     Mutation(
         "drive from where the mean once was",
         WIRING,
-        "at = self.stage(k, renew=True)\n        if k not in self.values",
-        "at = self.stage(k, renew=False)\n        if k not in self.values",
+        "at = self.stage(k, renew=True)\n        value = at.value",
+        "at = self.stage(k, renew=False)\n        value = at.value",
     ),
     Mutation(
         "feedback renews the stage above",
@@ -141,6 +141,22 @@ MUTATIONS = [
         "value ",
     ),
     Mutation("first states are forgotten", LAYERED, "dict(enumerate(states or (), 1))", "{}"),
+    Mutation(
+        "affine maps are not asked again", WIRING, "if held is not None and held[0] is below:", "if held is not None:"
+    ),
+    Mutation(
+        "phases forget their copies", WIRING, "_repeat(self.sent(1)[: len(inputs.mean())], copies)", "self.sent(1)"
+    ),
+    Mutation(
+        "tilts of the wrong sign", "rule/dyadic.py", "net.tilted(drive, -half), net", "net.tilted(drive, half), net"
+    ),
+    Mutation("guard of acceleration", "relax/anderson.py", "known.where(lengths[:, -1] <= shortest, 1)", "known"),
+    Mutation(
+        "random orders seem settled",
+        "relax/relaxation.py",
+        "moved if schedule.complete else residuals(wiring, neuron)",
+        "moved or {1: torch.zeros(len(wiring.states[0].mean()))}",
+    ),
     # maps
     Mutation(
         "bias of a linear map does not learn",

@@ -24,6 +24,7 @@ ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "TERM": "xterm-256color"}
 KILLS: dict[str, tuple[int, list[str]]] = {  # at which tick, two an epoch, the first in its midst
     "before-the-first-checkpoint": (1, ["train", "--rule", "backprop"]),
     "random-order": (3, ["train", "--rule", "dual-propagation:schedule=random-order", "--carry-states"]),
+    "feedback": (3, ["train", "--rule", "dyadic", "--lam", "0.25", "--tolerance", "0.01"]),
     "second-run": (7, ["compare", "--rules", "backprop", "dual-propagation:alpha=0", "--seeds", "5"]),
 }
 # Importing takes longer than training: one process forks them all.
@@ -176,6 +177,35 @@ def test_a_comparison_says_where_its_report_is(tmp_path: Path, tiny: list[str], 
     assert "a finished run" in refused(run("compare", *tiny, "--out", out))
 
 
+def test_a_network_with_feedback_is_trained_compared_and_measured(tmp_path: Path, tiny: list[str], run: Run):
+    out = tmp_path / "comparison"
+    rules = ["backprop", "dyadic", "contrastive-hebbian"]
+    code, told, err = run("compare", "--rules", *rules, "--seeds", 1, *tiny, "--tolerance", 1e-2, "--out", out)
+    assert (code, err) == (0, "")
+    assert all(len(line) <= 100 for line in told.splitlines()[:-1])
+    assert "3 networks" in told
+    assert "tled %" in told
+    code, told, err = run("evaluate", out / "dyadic-seed-1")
+    assert (code, err) == (0, "")
+    assert re.search(r"accuracy \d+\.\d\d %, loss \d\.\d{4}, (0|\d+\.\d|<0\.1) % unsettled\n$", told)
+    assert "unsettled" not in run("evaluate", out / "backprop-seed-1")[1]
+
+
+def test_the_report_says_what_was_chosen(tmp_path: Path, tiny: list[str], run: Run, monkeypatch: pytest.MonkeyPatch):
+    shown: dict[str, Any] = {}
+
+    def keep(path: Path, title: str, records: Any, environment: Any, settings: dict[str, Any]) -> Path:
+        shown.update(settings)
+        return path
+
+    monkeypatch.setattr("dyadnet.report.write_report", keep)
+    rules = ["backprop", "dyadic"]
+    words = [*tiny, "--epochs", 1, "--activation", "tanh", "--out", tmp_path / "run"]
+    assert run("compare", "--rules", *rules, "--seeds", 0, *words)[0] == 0
+    assert (shown["network"], shown["lam"], shown["activation"]) == (["mlp", "hopfield"], [0.5, 0.0], "tanh")
+    assert (shown["order"], shown["structure"], shown["clip"]) == (["odd-even"], None, None)
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
@@ -189,7 +219,15 @@ def test_a_comparison_says_where_its_report_is(tmp_path: Path, tiny: list[str], 
         ("--epochs many", "--epochs takes INT"),
         ("--epochs 0", "epochs must be at least 1"),
         ("--epochz 3", "there is no option --epochz (did you mean --epochs?)"),
-        ("--network rnn", "invalid choice 'rnn'"),
+        ("--network rnn", "invalid choice 'rnn' for argument '--network'. Expected one of ('cnn', 'dense', 'hopfield'"),
+        ("--network None", "--network takes {mlp,cnn,vgg16,hopfield,dense}: "),
+        ("--rule equilibrium-propagation --lam 0", "a layered network of lam=0 has no energy: take lam above 1/2"),
+        ("--rule backprop --network hopfield", "lam=0 has loops, and this rule is for feedforward chains"),
+        ("--rule dyadic --network dense --lam 0", "lam is for layered networks, and for the dense one of structure"),
+        ("--rule dyadic --order up", "there is no order 'up'"),
+        ("--rule dyadic --solver damped:factor=2", "the factor must lie in (0, 2)"),
+        ("--rule dyadic --iterations 3 --most-passes 9", "leave most-passes out"),
+        ("--order sweeps", "order is for rules that relax, which dual-propagation does not"),
         ("--network cnn", "convolutions need images (channels, height, width), but samples have shape (8,)"),
         ("--network vgg16 --dataset digits", "images of 8x8 are too small for 5 poolings"),
         ("--augment", "are no images"),
@@ -401,6 +439,9 @@ def test_info_lists_what_can_be_named_without_heavy_imports():
     assert imported == ""
     assert set(names.RULES) <= set(lines)
     assert any("alpha=0.5" in line for line in lines)
+    for told in ("networks:  mlp, cnn, vgg16, hopfield, dense", "orders:    sweeps, bottom-up, odd-even, parallel"):
+        assert any(line.startswith(told) for line in lines)
+    assert any("damped:factor=0.5; over-relaxed" in line for line in lines)
 
 
 def test_the_data_command_counts_the_samples(tiny: list[str], run: Run):

@@ -12,9 +12,14 @@ from dyadnet import names
 from dyadnet.loss import cross_entropy, squared_error
 from dyadnet.names import RequestError
 from dyadnet.relax.schedule import BottomUp, Sweeps
+from dyadnet.relax.solver import Anderson, Damped, OverRelaxed, Plain
 from dyadnet.rule.backprop import Backprop
+from dyadnet.rule.contrastive_hebbian import ContrastiveHebbian, CoupledLearning
 from dyadnet.rule.dual_propagation import DualPropagation
+from dyadnet.rule.dyadic import Dyadic
+from dyadnet.rule.equilibrium_propagation import EquilibriumPropagation
 from dyadnet.rule.lagrangian import Lagrangian
+from dyadnet.rule.recurrent_backprop import RecurrentBackprop
 
 USABLE = sorted(
     name
@@ -33,6 +38,16 @@ USABLE = sorted(
         ("dual-propagation:passes=3", DualPropagation(schedule=Sweeps(3))),
         ("lagrangian:schedule=bottom-up", Lagrangian(BottomUp())),
         (" lagrangian : schedule = bottom-up , passes = 9 ", Lagrangian(BottomUp(9))),
+        ("dyadic", Dyadic()),
+        ("dyadic:beta=0.2,form=joint", Dyadic(0.2, "joint")),
+        ("recurrent-backprop", RecurrentBackprop()),
+        ("contrastive-hebbian", ContrastiveHebbian()),
+        ("coupled-learning:variant=positive,beta=1", CoupledLearning(1.0, "positive")),
+        (
+            "equilibrium-propagation:beta=0.1,variant=holomorphic,nudges=6",
+            EquilibriumPropagation(0.1, "holomorphic", 6),
+        ),
+        ("equilibrium-propagation:variant=continual,step=1e-4", EquilibriumPropagation(variant="continual", step=1e-4)),
     ],
 )
 def test_a_rule_is_made_with_its_settings(specification: str, made: Any):
@@ -57,6 +72,12 @@ def test_a_rule_is_made_with_its_settings(specification: str, made: Any):
         ("dual-propagation:alpha=nan", "alpha must lie in [0, 1], not nan"),
         ("dual-propagation:variant=new", "variant must be one of transposed, original, stabilised, not 'new'"),
         ("dual-propagation:schedule=chaos", "there is no schedule 'chaos'; there are bottom-up, odd-even"),
+        ("dyadic:form=apart", "form must be one of auto, joint, two-phase, not 'apart'"),
+        ("dyadic:relaxation=1", "dyadic has no setting 'relaxation'; it has beta, form"),
+        ("equilibrium-propagation:nudges=3", "the number of nudges must be even, not 3"),
+        ("equilibrium-propagation:nudges=4.0", "nudges must be a whole number, not '4.0'"),
+        ("coupled-learning:beta=2", "beta must lie in (0, 1], not 2"),
+        ("contrastive-hebbian:beta=1", "contrastive-hebbian has no setting 'beta'; it has none"),
         ("dual-propagation:passes=1.5", "passes must be a whole number, not '1.5'"),
         ("dual-propagation:beta", "'beta' in 'dual-propagation:beta' is not of the form setting=value"),
         ("dual-propagation:beta=", "is not of the form setting=value"),
@@ -72,10 +93,55 @@ def test_a_mistake_in_a_rule_is_told_in_one_sentence(specification: str, told: s
 
 def test_the_settings_listed_are_those_that_a_rule_takes():
     for name, made in names.RULES.items():
-        fields = {field.name for field in dataclasses.fields(made)}  # pyright: ignore[reportArgumentType]
+        names_ = {field.name for field in dataclasses.fields(made)}  # pyright: ignore[reportArgumentType]
+        fields = {name for name in names_ if not name.endswith("relaxation")}
         assert set(names.rule_settings(name)) - {"passes"} == fields
         assert ("passes" in names.rule_settings(name)) == ("schedule" in fields)
     assert names.rule_settings("dual-propagation")["variant"] == "transposed (or original, stabilised)"
+
+
+def test_how_a_rule_relaxes_is_no_setting_of_its_own():
+    assert names.rule_settings("contrastive-hebbian") == names.rule_settings("recurrent-backprop") == {}
+    assert list(names.rule_settings("equilibrium-propagation")) == ["beta", "variant", "nudges", "step"]
+
+
+@pytest.mark.parametrize(
+    ("specification", "made"),
+    [
+        ("plain", Plain()),
+        ("damped:factor=0.3", Damped(0.3)),
+        ("over-relaxed:iterations=5,margin=1.2", OverRelaxed(5, 1.2)),
+        ("anderson", Anderson()),
+        ("anderson:memory=4,factor=0.5", Anderson(4, 0.5)),
+    ],
+)
+def test_a_solver_is_made_with_its_settings_and_named_again(specification: str, made: Any):
+    assert names.solver(specification) == made
+    assert names.solver(names.specification(names.SOLVERS, made)) == made
+
+
+@pytest.mark.parametrize(
+    ("specification", "told"),
+    [
+        ("newton", "there is no solver 'newton'; there are anderson, damped, over-relaxed, plain"),
+        ("plain:factor=1", "plain has no setting 'factor'; it has none"),
+        ("damped:factor=2", "damped: the factor must lie in (0, 2), not 2"),
+        ("anderson:memory=x", "memory must be a whole number, not 'x'"),
+        ("anderson:factor=x", "factor must be a number, not 'x'"),
+    ],
+)
+def test_a_mistake_in_a_solver_is_told_in_one_sentence(specification: str, told: str):
+    with pytest.raises(RequestError) as refusal:
+        names.solver(specification)
+    assert told in str(refusal.value)
+
+
+def test_orders_are_schedules_by_name():
+    for name, made in names.SCHEDULES.items():
+        assert names.order(name) == made()
+        assert names.name_of(names.SCHEDULES, made()) == name
+    with pytest.raises(RequestError, match="there is no order 'chaos'; there are bottom-up, odd-even"):
+        names.order("chaos")
 
 
 def test_every_schedule_that_can_be_named_takes_passes():

@@ -83,6 +83,34 @@ def test_nothing_is_drawn_where_there_is_no_terminal():
     assert shown(console) == []
 
 
+def test_a_run_shows_how_its_states_settle():
+    console, request = screen(), Request("equilibrium-propagation:beta=0.1", 0, Settings(epochs=2))
+    with watcher(console) as live:
+        live.begin(request, 1, 2)
+        live.relaxed({"iterations": 12.34, "unconverged": 0.0})
+        live.tick(300, 600, 2.3456)
+        live.bars.refresh()
+        for epoch in (1, 2):
+            live.watch({"epoch": epoch, "test_accuracy": 0.97531, "iterations": 40.0, "unconverged": 0.001})
+    lines = shown(console)
+    assert max(map(len, lines)) <= 100
+    assert any("epoch 1/2 loss 2.3456 12.3 passes, 0 % unsettled" in line for line in lines)
+    left = re.compile(r"1/2 test 97\.53 %  0:00:0\d  seed 0  40\.0 passes, 0\.1 % unsettled  equilibrium-.*beta=0\.1$")
+    assert any(left.match(line) for line in lines)
+
+
+def test_the_next_run_does_not_inherit_how_states_settled():
+    console = screen()
+    with watcher(console) as live:
+        live.begin(Request("dyadic", 0, Settings(epochs=1)), 1, 2)
+        live.watch({"epoch": 1, "test_accuracy": 0.5, "iterations": 4.0, "unconverged": 0.5})
+        live.begin(Request("backprop", 0, Settings(epochs=1)), 2, 2)
+        live.watch({"epoch": 1, "test_accuracy": 0.5})
+    first, second = (line for line in shown(console) if "seed 0" in line)
+    assert "4.0 passes, 50.0 % unsettled" in first
+    assert "passes" not in second
+
+
 @pytest.mark.parametrize("width", [-5, 9, 10, 11, 40, 97, 98, 99, 200])
 def test_a_name_is_shortened_in_its_middle(width: int):
     short = shortened(LONG, width)

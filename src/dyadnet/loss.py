@@ -53,10 +53,11 @@ class AbstractLoss(abc.ABC):
 
 
 def _check_strength(name: str, strength: Strength, curvature: float) -> None:
-    """Refuse a negative nudge that is stronger than the output's own energy."""
-    if isinstance(strength, Tensor) and strength.is_complex():
-        return
-    weakest = float(strength.min()) if isinstance(strength, Tensor) else strength
+    """Refuse a nudge that is stronger than the output's own energy: a negative one, or a circle around zero."""
+    if not isinstance(strength, Tensor):
+        weakest = strength
+    else:
+        weakest = -float(strength.abs().max()) if strength.is_complex() else float(strength.min())
     if weakest * curvature <= -1:
         raise ValueError(
             f"{name} is nudged away from the target with strength {-weakest:g}, "

@@ -107,7 +107,7 @@ def solvers() -> list[str]:
 
 
 def specification(known: Mapping[str, Callable[..., Any]], thing: Any) -> str:
-    """Return what names a solver or a schedule on the command line; settings that are None are left out.
+    """Return what names a thing with its settings on the command line; those that are None are left out.
 
     >>> specification(SOLVERS, Damped(0.25))
     'damped:factor=0.25'
@@ -126,10 +126,12 @@ def loss(name: str) -> AbstractLoss:
     return _pick(LOSSES, name, "loss")
 
 
-def optimizer(specification: str, parameters: Iterable[nn.Parameter], learning_rate: float) -> torch.optim.Optimizer:
+def optimizer(
+    specification: str, parameters: Iterable[nn.Parameter] | Iterable[dict[str, Any]], learning_rate: float
+) -> torch.optim.Optimizer:
     """Return any optimiser of `torch.optim` that needs no closure, as in `sgd:momentum=0.9,weight_decay=5e-4`.
 
-    The parts of a setting with several are joined by slashes.
+    The parts of a setting with several are joined by slashes. Parameters may come in groups, as for `torch.optim`.
 
     >>> optimizer("adam:betas=0.8/0.99", [nn.Parameter(torch.zeros(1))], 0.5).defaults["betas"]
     (0.8, 0.99)

@@ -7,21 +7,26 @@ from math import isnan
 import pytest
 import torch
 from cases import NETWORKS, RULES, dyads, problem, usual
+from hopfield import cases
 from torch import Tensor, nn
 
 from dyadnet import (
     AbstractRule,
     Backprop,
     DualPropagation,
+    Dyadic,
     Estimate,
     Lagrangian,
     Layered,
+    RecurrentBackprop,
     Sweeps,
     alignment,
     cross_entropy,
     squared_error,
 )
-from dyadnet.audit.alignment import residual
+from dyadnet.audit.alignment import has_loops, residual
+from dyadnet.relax.relaxation import NotSettledWarning, Relaxation
+from dyadnet.relax.stopping import Count, Residual
 
 
 @dataclass(frozen=True)
@@ -131,7 +136,72 @@ def test_every_rule_agrees_well_at_a_small_beta_and_leaves_no_trace(rule):
     assert all(parameter.grad is None for parameter in case.model.parameters())
 
 
+# --- networks with loops ---
+
+
+RECURRENT = {name: make for name, make in cases.NETWORKS.items() if "strong" not in name}
+
+
+@pytest.mark.parametrize("make", RECURRENT.values(), ids=RECURRENT)
+def test_recurrent_backpropagation_is_exact_where_there_are_loops(make):
+    """Against itself by way of the reference; `test_recurrent_backprop.py` holds it against finite differences."""
+    net, (x, y) = make(), cases.batch()
+    found = alignment(RecurrentBackprop(), net, squared_error, x, y)
+    assert [layer.layer for layer in found] == [name for name, _ in net.groups()]
+    for layer in found:
+        assert layer.cosine == pytest.approx(1, abs=1e-9)
+        assert layer.norm_ratio == pytest.approx(1, abs=1e-6)
+        assert layer.straddling is None
+
+
+@pytest.mark.parametrize("make", RECURRENT.values(), ids=RECURRENT)
+def test_a_rule_agrees_better_at_a_smaller_beta(make):
+    net, (x, y) = make(), cases.batch()
+    lowest = [
+        min(layer.cosine for layer in alignment(Dyadic(beta), net, squared_error, x, y)) for beta in (1.0, 0.1, 1e-3)
+    ]
+    assert lowest[0] < lowest[1] < lowest[2]
+    assert lowest[2] > 1 - 1e-6
+
+
+def test_the_reference_settles_though_the_network_is_in_a_hurry():
+    """A rule stopped after a few passes is compared with the gradient at equilibrium, not with one stopped as early."""
+    net, (x, y) = cases.layered(0.0), cases.batch()
+    net.relaxation = Relaxation(stop=Count(2))
+    hasty = alignment(RecurrentBackprop(), net, squared_error, x, y)
+    assert min(layer.cosine for layer in hasty) < 0.999
+    settled = RecurrentBackprop(cases.EXACT)
+    against_itself = alignment(settled, net, squared_error, x, y)
+    assert min(layer.cosine for layer in against_itself) > 1 - 1e-9
+
+
+def test_layers_of_a_dense_network_are_its_parameters():
+    net, (x, y) = cases.dense("skew"), cases.batch()
+    found = alignment(Dyadic(0.1), net, squared_error, x, y)
+    assert [layer.layer for layer in found] == ["theta", "theta_0", "bias"]
+    net.theta.requires_grad_(False)
+    found = alignment(Dyadic(0.1), net, squared_error, x, y)
+    assert [layer.layer for layer in found] == ["theta_0", "bias"]
+
+
+def test_only_feedforward_chains_have_no_loops():
+    assert not has_loops(cases.layered(0.5))
+    assert all(has_loops(net) for net in (cases.layered(0.25), cases.dense("lower"), cases.dense("free")))
+
+
 # --- residual ---
+
+
+def test_the_residual_of_a_rule_that_relaxes_is_that_of_its_solution():
+    net, (x, y) = cases.layered(0.0), cases.batch()
+    net.relaxation = Relaxation(stop=Residual(1e-3))
+    found = residual(Dyadic(), net, squared_error, x, y)
+    solution = Dyadic().estimate(net, squared_error, x, y).solution
+    assert solution is not None
+    assert found == float(solution.residual.max()) <= 1e-3
+    net.relaxation = Relaxation(stop=Residual(1e-3, most=2))
+    with pytest.warns(NotSettledWarning):
+        assert (residual(Dyadic(), net, squared_error, x, y) or 0) > 1e-3
 
 
 def test_a_rule_without_states_has_no_residual():

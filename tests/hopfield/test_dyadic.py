@@ -239,16 +239,6 @@ def test_a_batch_learns_the_mean_of_its_samples():
     assert error(together, {p: sum(one[p] for one in apart) / len(x) for p in together}) < 1e-10
 
 
-def test_the_prediction_is_the_mean_of_the_dyads():
-    net, (x, y) = dense("free"), batch()
-    step = Dyadic(0.4).estimate(net, squared_error, x, y)
-    slow = [reference.dyads(as_reference(net), a, b, 0.4) for a, b in zip(x.numpy(), y.numpy(), strict=True)]
-    expected = np.stack([(plus + minus)[-3:] / 2 for plus, minus in slow])
-    assert_close(step.output, torch.tensor(expected), rtol=0, atol=1e-11)
-    assert step.solution is not None
-    assert bool(step.solution.converged.all())
-
-
 @pytest.mark.parametrize(
     "name",
     [
@@ -328,3 +318,24 @@ def test_a_loss_of_ones_own_is_nudged_along_its_gradient():
     net, (x, y) = layered(0.25), batch()
     own = grads(Dyadic(0.4), net, lambda output, y: (output - y).square().sum(1) / 2, x, y)
     assert error(own, grads(Dyadic(0.4), net, squared_error, x, y)) < 1e-10
+
+
+# --- the prediction ---
+
+
+@pytest.mark.parametrize("form", ["joint", "auto"])
+@pytest.mark.parametrize("name", MODERATE)
+def test_the_prediction_is_not_nudged(name: str, form: str):
+    """The mean of a nudged dyad lies beside the output without teaching, on the side away from the target."""
+    net, (x, y) = NETWORKS[name](), batch()
+    found = Dyadic(0.5, form).estimate(net, squared_error, x, y)
+    assert found.states is not None
+    free, wrong = net(x).detach(), found.states[-1].mean()
+    assert float((found.output - free).norm()) < 0.5 * float((wrong - free).norm())
+
+
+def test_the_prediction_tends_to_the_free_output_as_the_square_of_beta():
+    net, (x, y) = layered(0.0), batch()
+    free = net(x).detach()
+    rate = order(lambda beta: float((Dyadic(beta).estimate(net, squared_error, x, y).output - free).norm()), 0.02)
+    assert rate == pytest.approx(2, abs=0.05)

@@ -114,6 +114,21 @@ def test_holomorphic_errors_fall_with_the_power_of_the_number_of_nudges(name: st
     assert rate == pytest.approx(nudges, abs=0.1 * nudges)
 
 
+def test_a_circle_of_nudges_around_the_pole_is_refused():
+    """At the nudge -1 the energy of a linear output has no minimum: beyond, the average means nothing."""
+    net, (x, y) = layered(1.0), batch()
+    with pytest.raises(ValueError, match="strength 1, but its exact step needs a strength below 1"):
+        EquilibriumPropagation(1.0, "holomorphic").estimate(net, squared_error, x, y)
+
+
+def test_nudges_have_the_precision_of_the_inputs():
+    net, (x, y) = layered(1.0), batch()
+    rule = EquilibriumPropagation(0.1, "holomorphic", 6)
+    expected = grads(rule, net, squared_error, x, y)
+    torch.set_default_dtype(torch.float32)
+    assert error(grads(rule, net, squared_error, x, y), expected) < 1e-14
+
+
 def test_logistic_units_are_holomorphic_too():
     net, (x, y) = layered(1.0, UnitSigmoid), batch()
     gradient = grads(RecurrentBackprop(), net, squared_error, x, y)

@@ -35,3 +35,17 @@ def make_record() -> MakeRecord:
         return record | changes
 
     return make
+
+
+@pytest.fixture
+def relaxed(make_record: MakeRecord) -> MakeRecord:
+    """The record of a network with feedback: two layers of 2 and 1 units, skew, which settled in three iterations."""
+
+    def make(rule: str = "dyadic", seed: int = 0, **changes: Any) -> dict[str, Any]:
+        relaxation = {"iterations": 3.5, "residual": 1e-4, "converged": True, "unconverged": 0.0}
+        relaxation |= {"trace": [1.0, 0.1, 1e-3], "energy": [2.0, -1.0, -1.5]} | changes.pop("relaxation", {})
+        weights = [[0.0, 0.0, -0.5], [0.0, 0.0, 0.25], [0.5, -0.25, 0.0]]
+        connectivity = {"layers": ["1", "2"], "bins": [2, 1], "weights": weights}
+        return make_record(rule, seed, relaxation=relaxation, **({"connectivity": connectivity} | changes))
+
+    return make

@@ -132,3 +132,40 @@ def test_names_are_escaped_for_plotly(make_record):
     for draw in ALL:
         (trace, *_) = draw([make_record("<b>bold</b>")]).data
         assert trace.name == "&lt;b&gt;bold&lt;/b&gt;"
+
+
+def test_states_relaxing_are_drawn_against_the_iteration(relaxed):
+    residual = lines(figures.residual_while_relaxing([relaxed()]))["dyadic"]
+    assert (list(residual.x), list(residual.y)) == ([1, 2, 3], [1.0, 0.1, 1e-3])
+    assert figures.residual_while_relaxing([relaxed()]).layout.yaxis.type == "log"
+    energy = lines(figures.energy_while_relaxing([relaxed()]))["dyadic"]
+    assert (list(energy.x), list(energy.y)) == ([1, 2, 3], [2.0, -1.0, -1.5])
+
+
+def test_one_seed_a_rule_is_shown_relaxing(make_record, relaxed):
+    longer = {"trace": [1.0, 0.5, 0.2, 0.1], "energy": [1.0] * 4}
+    records = [make_record(), relaxed(), relaxed("lrrn"), relaxed(seed=1, relaxation=longer)]
+    for draw in (figures.residual_while_relaxing, figures.energy_while_relaxing):
+        drawn = draw(records)
+        assert not bands(drawn)
+        assert {rule: len(curve.x) for rule, curve in lines(drawn).items()} == {"dyadic": 3, "lrrn": 3}
+        looked = looks(["backprop", "dyadic", "lrrn"])
+        assert {rule: curve.line.color for rule, curve in lines(drawn).items()} == {
+            rule: looked[rule].colour for rule in ("dyadic", "lrrn")
+        }
+
+
+def test_what_was_not_a_number_is_left_out_of_a_relaxation(relaxed):
+    curve = lines(figures.residual_while_relaxing([relaxed(relaxation={"trace": [None, 0.1, 0.01]})]))["dyadic"]
+    assert (list(curve.x), list(curve.y)) == ([2, 3], [0.1, 0.01])
+
+
+def test_without_feedback_nothing_relaxes(make_record, relaxed):
+    bare = make_record()
+    del bare["relaxation"]
+    for record in (make_record(), make_record(relaxation=None), bare):
+        assert not figures.residual_while_relaxing([record]).data
+        assert not figures.energy_while_relaxing([record]).data
+    no_energy = relaxed()
+    del no_energy["relaxation"]["energy"]
+    assert not figures.energy_while_relaxing([no_energy]).data

@@ -170,6 +170,20 @@ def test_unconverged_relaxations_are_pointed_out(make_record):
     assert "did not converge" not in read([make_record()]).text
 
 
+def test_networks_with_feedback_have_a_section_of_their_own(make_record, relaxed):
+    page = read([make_record(), relaxed(), relaxed(seed=1, connectivity=None)])
+    assert "Networks with feedback" in page.text
+    assert page.titles[-3:] == ["Residual (logarithmic)", "Energy", "dyadic"]
+    assert {"Unset- tled %", "0.00"} <= {" ".join(words.split()) for words in page.words}
+    buttons = {attrs["data-rule"] for tag, attrs in page.tags if tag == "button"}
+    hidden = {trace["legendgroup"] for figure in page.figures[-3:] for trace in figure["data"]}
+    assert hidden == {"dyadic"} < buttons
+
+
+def test_without_feedback_there_is_no_such_section(make_record):
+    assert "Networks with feedback" not in read([make_record()]).text
+
+
 def test_diverged_values_are_valid_json(make_record):
     history = [{"epoch": 1, "train_loss": math.nan, "test_accuracy": 0.1}]
     page = read([make_record(train_loss=math.nan, history=history)])

@@ -69,13 +69,54 @@ def test_converged_runs_carry_no_mark(make_record):
     assert "!" not in printed([make_record()])
 
 
+def test_the_unsettled_share_is_the_mean_over_seeds_in_per_cent(relaxed):
+    records = [relaxed(seed=seed, relaxation={"unconverged": share}) for seed, share in enumerate((0.0, 0.03))]
+    (row,) = summary(records)
+    assert row.unconverged == pytest.approx(0.015)
+    text = printed(records)
+    assert "Unset-" in text
+    assert "1.50" in text
+
+
+def test_a_small_unsettled_share_is_not_called_nothing(relaxed):
+    assert "<0.01" in printed([relaxed(relaxation={"unconverged": 1e-6})])
+    assert "0.00" in printed([relaxed()])
+
+
+def test_without_relaxations_there_is_no_column_of_unsettled_shares(make_record, relaxed):
+    assert "Unset-" not in printed([make_record()])
+    (line,) = (line for line in printed([make_record(), relaxed()]).splitlines() if line.startswith("backprop"))
+    assert line.rstrip().endswith("–")
+
+
+def test_a_crowded_table_fits_and_breaks_names_after_a_hyphen(make_record, relaxed):
+    failed = {"iterations": 199.5, "residual": 0.5, "converged": False, "unconverged": 1.0}
+    records = [
+        relaxed(rule, seed, test_accuracy=0.5 + 0.4 * seed, step_ms=1234.5, relaxation=failed)
+        for rule in RULES
+        for seed in range(2)
+    ]
+    text = printed(records)
+    assert max(map(len, text.splitlines())) <= 100
+    for part in (
+        "equilibrium-",
+        "propagation",
+        "direct-feedback-",
+        "alignment",
+        "100.00",
+        "! 5.0e-01",
+        "70.00 ± 28.28",
+    ):
+        assert part in text
+
+
 def test_what_was_not_measured_is_none_in_the_summary(make_record):
     record = make_record(test_accuracy=None, step_ms=None)
     for key in ("step_ratio_to_backprop", "alignment", "norm_ratio", "straddling", "relaxation", "history"):
         del record[key]
     (row,) = summary([record])
     assert row.test_accuracy is row.step_ms is row.step_ratio is row.lowest_alignment is None
-    assert row.iterations is row.residual is row.converged is None
+    assert row.iterations is row.residual is row.converged is row.unconverged is None
 
 
 def test_accuracy_is_in_per_cent_with_its_spread(make_record):

@@ -96,6 +96,31 @@ def test_an_interrupted_comparison_ends_where_an_unbroken_one_does(
     assert heard == [2, 1, 2, 1, 2, 1, 2]
 
 
+MIXED = Comparison(("backprop", "dyadic", "contrastive-hebbian"), (0, 1), replace(SETTINGS, tolerance=1e-2, epochs=1))
+
+
+def test_every_rule_gets_the_network_it_needs_where_none_is_named(tmp_path: Path, dataset: Dataset):
+    records = compare(MIXED, start(MIXED, tmp_path / "mixed"), dataset)
+    assert [record["network"] for record in records] == ["8-6-3", "8-6-3, lam 0", "8-6-3, lam 1"] * 2
+    assert [record["chosen"].get("tolerance") for record in records] == [None, 1e-2, 1e-2] * 2
+    assert [bool(record["connectivity"]) for record in records] == [False, True, True] + [False] * 3
+    assert all(record["step_ratio_to_backprop"] > 0 for record in records)
+    assert read_comparison(tmp_path / "mixed") == MIXED
+    again = compare(MIXED, tmp_path / "mixed", dataset)
+    assert timeless(again) == timeless(records)
+
+
+def test_a_run_is_given_what_its_rule_makes_use_of():
+    backprop, dyadic, hebbian = MIXED.runs()[:3]
+    assert backprop.settings == replace(MIXED.settings, tolerance=None)
+    assert dyadic.settings == hebbian.settings == MIXED.settings
+
+
+def test_a_network_that_is_named_is_that_of_all_rules():
+    comparison = Comparison(("backprop", "dyadic"), (0,), replace(SETTINGS, network="hopfield", lam=0.5))
+    assert {run.settings for run in comparison.runs()} == {comparison.settings}
+
+
 def test_runs_of_other_settings_are_not_taken_for_ones_own(unbroken: Done, dataset: Dataset):
     longer = Comparison(RULES[:1], (0,), replace(SETTINGS, epochs=5))
     with pytest.raises(RequestError, match="backprop-seed-0 holds a run with other settings"):
@@ -136,3 +161,16 @@ def test_a_damaged_configuration_is_refused(tmp_path: Path, comparison: Comparis
     folder.create(tmp_path, comparison.config() | damage)
     with pytest.raises(RequestError, match="is not a comparison's configuration"):
         read_comparison(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("rules", "given", "told"),
+    [
+        (("backprop", "lagrangian"), {"order": "sweeps"}, "order is for rules that relax, which backprop does not"),
+        (("backprop", "dyadic"), {"structure": "skew"}, "structure is for the dense network"),
+        (("dyadic", "contrastive-hebbian"), {"network": "dense", "lam": 0.5}, "lam is for layered networks"),
+    ],
+)
+def test_a_setting_that_no_rule_makes_use_of_is_refused(rules: Any, given: dict[str, Any], told: str):
+    with pytest.raises(RequestError, match=told):
+        Comparison(rules, (0,), replace(SETTINGS, **given))

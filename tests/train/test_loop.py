@@ -91,6 +91,83 @@ def test_images_are_learnt_by_a_convolutional_network(training_for: Make, images
     assert trained(training)[-1]["test_accuracy"] > 0.9
 
 
+RECURRENT = {
+    "dyadic": {},
+    "dyadic:form=joint,beta=0.2": {"lam": 0.25},
+    "dyadic:beta=0.1": {"network": "dense"},
+    "recurrent-backprop": {"network": "dense", "structure": "skew"},
+    "equilibrium-propagation": {"lam": 0.75, "hidden": (12, 12)},
+    "equilibrium-propagation:variant=random-sign": {"carry_states": True},
+    "equilibrium-propagation:variant=holomorphic": {"lam": 0.6},
+    "contrastive-hebbian": {"lam": 0.6, "order": "sweeps"},
+    "coupled-learning": {"lam": 0.6, "solver": "anderson", "order": "parallel"},
+}
+
+
+@pytest.mark.parametrize(("rule", "changes"), RECURRENT.items(), ids=RECURRENT)
+def test_networks_with_feedback_learn_the_clusters(training_for: Make, rule: str, changes: dict[str, Any]):
+    shared = {"learning_rate": 0.02, "batch_size": 8, "epochs": 6, "align_every": 0}
+    metrics = trained(training_for(rule, **shared | changes))
+    assert metrics[-1]["test_accuracy"] > 0.9
+    assert metrics[-1]["train_loss"] < metrics[0]["train_loss"]
+    for epoch in metrics:
+        assert 1 < epoch["iterations"] <= 400  # two phases of at most 200
+        assert epoch["residual"] <= 1e-3
+        assert epoch["unconverged"] == epoch["test_unconverged"] == 0
+
+
+def test_images_are_learnt_with_feedback(training_for: Make, images: Dataset):
+    metrics = trained(training_for("dyadic", on=images, network="cnn", lam=0.0, learning_rate=0.003))
+    assert metrics[-1]["test_accuracy"] > 0.9
+    assert metrics[-1]["unconverged"] == 0
+
+
+def test_states_that_have_not_settled_are_counted_and_not_warned_of(training_for: Make):
+    """Warnings are errors here: a single pass from silence leaves every sample unsettled."""
+    for given in ({"most_passes": 1}, {"iterations": 1}):
+        (metrics,) = trained(training_for("dyadic", epochs=1, **given))
+        assert metrics["unconverged"] == metrics["test_unconverged"] == 1
+        assert metrics["iterations"] == 1
+
+
+def test_the_tolerance_decides_what_counts_as_settled(training_for: Make):
+    few = {"epochs": 1, "iterations": 3, "align_every": 0}
+    strict, generous = (trained(training_for("dyadic", tolerance=t, **few))[0] for t in (1e-7, 10.0))
+    assert (strict["unconverged"], generous["unconverged"]) == (1, 0)
+    assert strict["train_loss"] == generous["train_loss"]  # three passes all the same
+
+
+def test_carried_states_save_passes(training_for: Make):
+    """With the same batch again and again, what was reached is where to go."""
+    passes = {}
+    for carry in (False, True):
+        training = training_for("dyadic", batch_size=104, carry_states=carry, learning_rate=1e-6)
+        x, y = next(training_batches(training))
+        states = step(training, x, y).states
+        passes[carry] = step(training, x, y, states if carry else None).passes
+    assert passes[True] < passes[False] / 2
+
+
+def test_what_relaxations_take_is_told_ahead_of_every_tick(training_for: Make):
+    heard: list[Any] = []
+    metrics = train_epoch(training_for("dyadic"), lambda *tick: heard.append("tick"), heard.append)
+    assert [event == "tick" for event in heard] == [False, True] * 2
+    assert heard[-2] == {name: metrics[name] for name in ("iterations", "residual", "unconverged")}
+    heard.clear()
+    train_epoch(training_for("backprop"), relaxed=heard.append)
+    assert heard == []
+
+
+def test_the_loss_of_a_network_with_feedback_is_that_of_its_equilibrium(training_for: Make):
+    training = training_for("dyadic", epochs=1)
+    metrics = train_epoch(training)
+    split, net = training.dataset.test, training.net
+    output = net(split.images)
+    target = torch.nn.functional.one_hot(split.labels, 3)
+    assert metrics["test_loss"] == pytest.approx((output - target).square().sum(1).mean().item() / 2, rel=1e-5)
+    assert metrics["test_accuracy"] == (output.argmax(1) == split.labels).double().mean().item()
+
+
 def test_augmented_batches_differ_from_the_images(training_for: Make, images: Dataset):
     plain, augmented = (next(training_batches(training_for(on=images, augment=on)))[0] for on in (False, True))
     assert plain.shape == augmented.shape
@@ -188,3 +265,35 @@ def test_a_device_that_is_not_there_is_refused_with_those_that_are():
         pick_device("abacus")
     assert pick_device("cpu") == torch.device("cpu")
     assert pick_device("auto").type in ("cpu", "cuda")
+
+
+def decayed(training: Training) -> list[float]:
+    """By how much the learning rate times the decay shrinks each parameter, when nothing is learnt."""
+    before = [p.detach().clone() for p in training.net.parameters()]
+    for p in training.net.parameters():
+        p.grad = torch.zeros_like(p)
+    training.optimizer.step()
+    return [float(1 - p.detach().norm() / b.norm()) for p, b in zip(training.net.parameters(), before, strict=True)]
+
+
+@pytest.mark.parametrize(("network", "inside"), [("dense", [0]), ("hopfield", [2])])
+def test_only_the_connections_between_units_decay(training_for: Make, network: str, inside: list[int]):
+    training = training_for(
+        "dyadic", network=network, optimizer="adamw:weight_decay=0", coupling_decay=2.0, learning_rate=0.1
+    )
+    for p in training.net.parameters():
+        torch.nn.init.ones_(p)
+    expected = [0.2 if k in inside else 0.0 for k in range(len(list(training.net.parameters())))]
+    assert decayed(training) == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("rule", "changes", "said"),
+    [
+        ("dyadic", {"optimizer": "rprop"}, "rprop has no weight decay for coupling-decay"),
+        ("backprop", {}, "coupling-decay is for networks with feedback, which backprop cannot train"),
+    ],
+)
+def test_decay_that_nothing_would_look_at_is_refused(training_for: Make, rule: str, changes: dict[str, Any], said: str):
+    with pytest.raises(RequestError, match=said):
+        training_for(rule, coupling_decay=1.0, **changes)

@@ -39,6 +39,18 @@ def test_vgg16_has_thirteen_convolutions_and_three_linear_maps():
     assert found[12:] == [(512, 512, 3, 3), (4096, 512), (4096, 4096), (100, 4096)]
 
 
+def kinds(model: nn.Sequential) -> list[str]:
+    return [type(module).__name__ for module in model]
+
+
+def test_with_feedback_the_mean_of_drives_is_pooled():
+    without, with_it = (build("cnn", (1, 8, 8), 3, (), "hard-sigmoid", feedback=feedback) for feedback in (False, True))
+    assert kinds(without)[:6] == ["Conv2d", "Hardtanh", "MaxPool2d"] * 2
+    assert kinds(with_it)[:6] == ["Conv2d", "AvgPool2d", "Hardtanh"] * 2
+    assert kinds(without)[6:] == kinds(with_it)[6:] == ["Flatten", "Linear"]
+    assert with_it(torch.zeros(2, 1, 8, 8)).shape == (2, 3)
+
+
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_every_activation_makes_a_chain_of_stages(name: Any):
     net = Layered.from_sequential(build("cnn", (1, 8, 8), 3, (5,), name))

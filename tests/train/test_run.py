@@ -62,6 +62,9 @@ def interrupt_at(number: int) -> Callable[..., None]:
         (3, {"optimizer": "adam:fused=true", "warmup_epochs": 1.5, "clip": 0.5, "bf16": True}),
         (3, {"optimizer": "sgd:momentum=0.9,nesterov=true", "normalise": True, "align_every": 2}),
         (4, {"optimizer": "adafactor"}),
+        (3, {"rule": "dyadic", "order": "random-order", "iterations": 4, "carry_states": True, "align_every": 0}),
+        (3, {"rule": "equilibrium-propagation:variant=random-sign", "lam": 0.6}),
+        (2, {"rule": "dyadic:beta=0.2", "network": "dense", "structure": "interpolated", "lam": 0.3}),
     ],
 )
 def test_an_interrupted_run_ends_where_an_unbroken_one_does(
@@ -164,6 +167,48 @@ def test_a_run_folder_holds_what_the_design_says_and_nothing_else(tmp_path: Path
     assert found == {"accuracy": metrics[-1]["test_accuracy"], "loss": metrics[-1]["test_loss"]}
 
 
+def test_a_record_holds_how_settled_the_last_epoch_was(tmp_path: Path, dataset: Dataset, request_for: Make):
+    request = request_for("equilibrium-propagation", lam=0.75)
+    metrics, record = left(run(request, tmp_path / "run", dataset))
+    relaxation, last = record["relaxation"], metrics[-1]
+    assert {name: relaxation[name] for name in ("iterations", "residual", "unconverged")} == {
+        name: last[name] for name in ("iterations", "residual", "unconverged")
+    }
+    assert relaxation["converged"] is (last["unconverged"] == 0)
+    assert len(relaxation["trace"]) == len(relaxation["energy"]) > 2
+    assert record["network"] == "8-12-3, lam 0.75"
+    assert record["chosen"] == {
+        "network": "hopfield",
+        "lam": 0.75,
+        "activation": "hard-sigmoid",
+        "init": "torch",
+        "loss": "squared-error",
+        "order": "odd-even",
+        "solver": "over-relaxed:iterations=8,margin=1.05",
+        "tolerance": 1e-3,
+        "most_passes": 200,
+    }
+    W = torch.tensor(record["connectivity"]["weights"])
+    assert W.shape == (15, 15)
+    torch.testing.assert_close(W[:12, 12:], 0.5 * W[12:, :12].T, rtol=0.02, atol=0)  # c = 2 lam - 1
+    found = evaluate(restored(request, tmp_path / "run", dataset))
+    assert found == {name: last[f"test_{name}"] for name in ("accuracy", "loss", "unconverged")}
+
+
+def test_a_run_that_never_settles_says_so(tmp_path: Path, dataset: Dataset, request_for: Make):
+    _, record = left(run(request_for("dyadic", iterations=1, epochs=1), tmp_path / "run", dataset))
+    assert (record["relaxation"]["converged"], record["relaxation"]["unconverged"]) == (False, 1)
+    assert record["relaxation"]["residual"] is None  # one pass from silence has nothing to be compared with
+
+
+def test_a_run_without_feedback_has_no_picture_of_it(tmp_path: Path, dataset: Dataset, request_for: Make):
+    for rule in ("backprop", "dyadic"):
+        _, record = left(run(request_for(rule, network="mlp", epochs=1), tmp_path / rule, dataset))
+        assert record["connectivity"] is None
+        assert "trace" not in record["relaxation"]
+        assert ("unconverged" in record["relaxation"]) == (rule == "dyadic")  # which relaxes all the same
+
+
 def test_with_held_out_samples_the_epoch_that_is_best_on_them_is_the_result(
     tmp_path: Path, dataset: Dataset, request_for: Make
 ):
@@ -259,6 +304,37 @@ def test_a_step_is_timed_in_turn_with_one_of_backpropagation(training_for: Any, 
     assert used.count("Backprop") == used.count("DualPropagation") == 5
 
 
+def weights(training: Any) -> torch.Tensor:
+    return torch.cat([p.detach().flatten() for p in training.net.parameters()])
+
+
+@pytest.mark.parametrize(("lam", "rule"), [(0.0, "dyadic"), (1.0, "contrastive-hebbian"), (0.5, "dyadic")])
+def test_a_network_with_feedback_is_timed_beside_the_chain_of_its_maps(
+    training_for: Any, monkeypatch: pytest.MonkeyPatch, lam: float, rule: str
+):
+    used: list[tuple[str, float]] = []
+    network = "mlp" if lam == 0.5 else "hopfield"
+    training = training_for(rule, network=network, lam=lam)
+    before = weights(training)
+
+    def seen(training: Any, x: Any, y: Any) -> None:
+        used.append((type(training.rule).__name__, training.net.gain))
+        loop.step(training, x, y)
+
+    monkeypatch.setattr("dyadnet.train.run.step", seen)
+    ms, share = step_cost(training, rounds=1)
+    assert ms > 0
+    assert share is not None
+    assert set(used) == {(type(training.rule).__name__, 2 * lam - 1), ("Backprop", 0)}
+    assert not torch.equal(weights(training), before)  # the chain is of the same parameters
+
+
+def test_a_dense_network_has_no_chain_to_be_compared_with(training_for: Any):
+    ms, share = step_cost(training_for("dyadic", network="dense"), rounds=1)
+    assert ms > 0
+    assert share is None
+
+
 def test_actions_take_turns_in_both_orders():
     order: list[str] = []
     times = interleaved({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, rounds=2, warmup=1)
@@ -270,5 +346,20 @@ def test_the_ratio_is_the_median_of_pairs():
     assert ratio([1.0, 6.0, 100.0], [1.0, 3.0, 1.0]) == 2.0
 
 
-def test_a_convolutional_network_is_described_by_its_stages(training_for: Any, images: Dataset):
-    assert describe(training_for(on=images, network="cnn")) == "cnn (4 stages)"
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [
+        ({}, "64-12-3"),
+        ({"network": "hopfield", "lam": 0.5}, "64-12-3"),
+        ({"network": "mlp", "lam": 0.25, "hidden": (5, 4)}, "64-5-4-3, lam 0.25"),
+        ({"network": "cnn"}, "cnn (4 stages)"),
+        ({"network": "cnn", "lam": 1.0}, "cnn (4 stages), lam 1"),
+        ({"network": "dense", "hidden": (5, 4)}, "dense 64-9-3, free"),
+        ({"network": "dense", "structure": "interpolated", "lam": 0.25}, "dense 64-12-3, interpolated, lam 0.25"),
+    ],
+)
+def test_a_network_is_described_by_its_widths_and_its_feedback(
+    training_for: Any, images: Dataset, given: dict[str, Any], name: str
+):
+    rule = "dyadic" if given.get("network") in ("dense", "hopfield") else "dual-propagation"
+    assert describe(training_for(rule, on=images, **given)) == name

@@ -24,10 +24,9 @@ Output = Callable[[Tensor, Tensor | None], Tensor]
 
 def weighted(s: Tensor, weights: Sequence[complex]) -> Tensor:
     """Return copies of a batch, one after another, each times its weight."""
-    if len(weights) == 1 and isinstance(weights[0], float):
+    if len(weights) == 1:
         return s * weights[0]
-    each = torch.tensor(weights, dtype=s.dtype, device=s.device).view(-1, *[1] * s.dim())
-    return (s.unflatten(0, (len(weights), -1)) * each).flatten(0, 1)
+    return torch.cat([part * weight for part, weight in zip(s.chunk(len(weights)), weights, strict=True)])
 
 
 class AbstractEnergy(abc.ABC):

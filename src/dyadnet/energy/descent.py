@@ -82,9 +82,12 @@ class Descent:
     def _predict(self) -> None:
         """Let layers hear anew of those that have moved."""
         for k in range(self.changed + 1, self.depth + 1):
-            point = _held(self.potentials[k - 2].shown(self.s[k - 1]))
-            self.at[k] = at = self.at[k].moved(point) or self.wiring.chain.stages[k - 1].linearise(point)
-            self.drive[k] = at.value
+            shown, at = self.potentials[k - 2].shown(self.s[k - 1]), self.at[k]
+            if at.affine:
+                self.drive[k] = at.send(shown)
+            else:
+                self.at[k] = at = self.wiring.chain.stages[k - 1].linearise(_held(shown))
+                self.drive[k] = at.value
 
     def _go_on(self) -> None:
         """Extrapolate."""

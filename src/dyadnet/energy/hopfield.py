@@ -66,7 +66,7 @@ class HopfieldEnergy(AbstractEnergy):
         def neuron(k: int, drive: Tensor, feedback: Tensor | None, before: AbstractState | None) -> AbstractState:
             if k == wiring.depth and output is not None:
                 return Activity(output(drive, None if before is None else before.mean()))
-            return self.net.free(k, drive, feedback, before)
+            return Activity(self.net.respond(k, drive))
 
         return neuron
 

@@ -105,6 +105,10 @@ class AbstractHopfield(AbstractNetwork):
     def wire(self, x: Tensor, states: States | None = None, copies: int = 1) -> AbstractCoupling:
         """Return the wiring for one batch."""
 
+    @abc.abstractmethod
+    def coupling(self) -> list[nn.Parameter]:
+        """Return the trainable weights between units, whose size decides how states settle: no biases, no inputs."""
+
     @final
     def respond(self, k: int, drive: Tensor) -> Tensor:
         """Return `s_k = f(u_k)`."""

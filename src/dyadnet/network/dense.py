@@ -151,6 +151,10 @@ class Dense(AbstractHopfield):
         """Nothing changes between visits."""
         return []
 
+    def coupling(self) -> list[nn.Parameter]:
+        """Return `theta`."""
+        return [self.theta] if self.theta.requires_grad else []
+
     def energy_missing(self) -> str | None:
         """Only symmetric connections have an energy, and only monotone activations."""
         for activation in self.activations:

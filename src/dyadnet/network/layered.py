@@ -112,6 +112,10 @@ class Layered(AbstractHopfield):
         """Return the parameters of every stage."""
         return [(stage.name, stage.parameters()) for stage in self.stages]
 
+    def coupling(self) -> list[nn.Parameter]:
+        """Return the weights of all stages but the lowest."""
+        return [p for stage in self.stages[1:] for p in stage.parameters() if p.dim() > 1]
+
     def energy_missing(self) -> str | None:
         """Feedback must not be negative or absent, and activations must be monotone."""
         for stage in self.stages:

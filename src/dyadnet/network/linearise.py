@@ -12,7 +12,7 @@ a normalisation or a whole block inside a map uses its own derivative.
 import abc
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, final
+from typing import Any, ClassVar, final
 
 import torch
 from jaxtyping import Float
@@ -32,13 +32,15 @@ class AbstractLinearisation(abc.ABC):
 
     Attributes:
         value: the value of the map there.
+        affine: whether the derivative is the same everywhere, so that `send` gives the value at any other point.
     """
 
     value: Tensor
+    affine: ClassVar[bool] = False
 
-    def moved(self, point: Point) -> "AbstractLinearisation | None":
-        """Return the map at another point of the same shape; None where `linearise` has to look at it anew."""
-        return None
+    def send(self, below: Below) -> Above:
+        """Return the value of an affine map at another state of the same shape."""
+        raise NotImplementedError(f"{type(self).__name__} is not affine: linearise it anew")
 
     @abc.abstractmethod
     def pull(self, delta: Above, *, down: bool = True, learn: bool = True) -> tuple[Below | None, Gradients]:
@@ -76,33 +78,28 @@ class AbstractLinearisation(abc.ABC):
 
 
 @final
-@dataclass(eq=False, slots=True)
+@dataclass(frozen=True)
 class _Linear(AbstractLinearisation):
     """`nn.Linear`: down `delta W`, `dW = delta^T s`.
 
-    It stands in the inner loop of relaxations, where entering `no_grad` would take longer than the arithmetic; so would
-    making it anew at every point, were it frozen.
+    It stands in the inner loop of relaxations, where entering `no_grad` would take longer than the arithmetic.
     """
 
     module: nn.Linear
     weight: Tensor
     bias: Tensor | None
     point: Point
-    column: Tensor | None = None
+    affine: ClassVar[bool] = True
 
     @property
     def value(self) -> Tensor:  # pyright: ignore[reportIncompatibleVariableOverride]: computed when it is asked for
-        below = self.point()
-        if self.column is not None and below.dim() == 2:
-            return torch.addmm(self.column, self.weight, below.t()).t()
-        return nn.functional.linear(below, self.weight, self.bias).detach()
+        return nn.functional.linear(self.point(), self.weight, self.bias)
 
-    def moved(self, point: Point) -> "_Linear":
+    def send(self, below: Below) -> Above:
         # A product with few columns takes twice the time of its transpose on a processor.
-        column, bias = self.column, self.bias
-        if column is None and bias is not None and bias.is_cpu and len(bias) < 16:
-            column = bias[:, None]
-        return _Linear(self.module, self.weight, bias, point, column)
+        if self.bias is not None and len(self.bias) < 16 and below.is_cpu and below.dim() == 2:
+            return torch.addmm(self.bias.unsqueeze(1), self.weight, below.t()).t()
+        return nn.functional.linear(below, self.weight, self.bias)
 
     def pull(self, delta: Above, *, down: bool = True, learn: bool = True) -> tuple[Below | None, Gradients]:
         grads: Gradients = {}
@@ -116,7 +113,7 @@ class _Linear(AbstractLinearisation):
         if onto is None:
             return delta @ self.weight
         if delta.dim() != 2:
-            return torch.add(onto, delta @ self.weight, alpha=gain)
+            return super().feedback(delta, onto, gain)
         return torch.addmm(onto, delta, self.weight, alpha=gain)
 
     def push(self, direction: Below) -> Above:
@@ -303,8 +300,7 @@ def linearise(module: nn.Module, point: Point) -> AbstractLinearisation:
         return _chain(module, point)
     state = point()
     if type(module) is nn.Linear and _plain(module, state) and state.shape[-1] == module.in_features:
-        bias = None if module.bias is None else module.bias.detach()
-        return _Linear(module, module.weight.detach(), bias, point)
+        return _Linear(module, module.weight.detach(), None if module.bias is None else module.bias.detach(), point)
     with torch.no_grad():
         if type(module) is nn.Conv2d and _plain(module, state) and _zero_padded(module):
             return _Conv2d(module, point, state.shape, module(state))

@@ -117,15 +117,15 @@ class ChainWiring(AbstractCoupling):
         self.stages, self.gain, self.depth, self.copies = stages, gain, len(stages), copies
         self.states = {0: Activity(x)} | states
         self.at: dict[int, tuple[AbstractState, AbstractLinearisation]] = {}
-        self.values: dict[int, Tensor] = {}
+        self.values: dict[int, tuple[AbstractState, Tensor]] = {}
 
     def again(self, states: States, copies: int = 1) -> "ChainWiring":
         """Return the wiring of the same inputs and other states."""
         inputs = self.states[0]
         held = {0: inputs} | dict(enumerate(states, 1))
         other = ChainWiring(self.stages, self.gain, inputs.mean(), held, copies)
-        other.values[1] = _repeat(self.sent(1)[: len(inputs.mean())], copies)
-        other.at[1] = self.at[1]
+        other.values[1] = inputs, _repeat(self.sent(1)[: len(inputs.mean())], copies)
+        other.at = {k: held for k, held in self.at.items() if held[1].affine or k == 1}
         return other
 
     def state(self, k: int) -> AbstractState:
@@ -150,8 +150,7 @@ class ChainWiring(AbstractCoupling):
             return held[1]
         below = self.state(k - 1)
         point = below.mean if _imaginary(below) is None else lambda: below.mean().real
-        moved = None if held is None else held[1].moved(point)
-        at = self.stages[k - 1].linearise(point) if moved is None else moved
+        at = self.stages[k - 1].linearise(point)
         self.at[k] = below, at
         self.values.pop(k, None)
         return at
@@ -165,15 +164,29 @@ class ChainWiring(AbstractCoupling):
 
     def sent(self, k: int) -> Tensor:
         """Return `map_k(mean_{k-1})`."""
-        at = self.stage(k, renew=True)
-        value = self.values.get(k)
-        if value is None:
-            value = at.value
-            value = value.float() if value.dtype in _HALF else value  # half would swallow small nudges
-            imaginary = _imaginary(self.states[k - 1])
-            value = value if imaginary is None else torch.complex(value, at.push(imaginary))
-            self.values[k] = value = _repeat(value, self.copies) if k == 1 else value
+        below, held = self.states.get(k - 1), self.values.get(k)
+        if held is not None and held[0] is below:
+            return held[1]
+        at = self.at.get(k)
+        if at is not None and at[1].affine and self.gain and below is not None and k > 1:  # with loops, visits are many
+            value = self._sent_again(at[1], below.mean())
+        else:
+            value = self._sent(k)
+        self.values[k] = self.states[k - 1], value
         return value
+
+    def _sent(self, k: int) -> Tensor:
+        """The value of map k where the mean below is now."""
+        at = self.stage(k, renew=True)
+        value = at.value
+        value = value.float() if value.dtype in _HALF else value  # half would swallow small nudges
+        imaginary = _imaginary(self.states[k - 1])
+        value = value if imaginary is None else torch.complex(value, at.push(imaginary))
+        return _repeat(value, self.copies) if k == 1 else value
+
+    def _sent_again(self, at: AbstractLinearisation, below: Tensor) -> Tensor:
+        """The value of an affine map at another state than the one where it is held."""
+        return torch.complex(at.send(below.real), at.push(below.imag)) if below.is_complex() else at.send(below)
 
     def discount(self, k: int) -> float:
         """Return `c^(k - L)`."""

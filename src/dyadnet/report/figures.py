@@ -29,7 +29,7 @@ MOST_MARKED = 30  # points; markers on a longer curve would hide it
 def accuracy_curves(records: Sequence[Record]) -> go.Figure:
     """Draw the test accuracy (per cent) against the epoch."""
     figure = _curves(records, lambda run: _over_epochs(run, "test_accuracy", scale=100.0))
-    return _finish(figure, "Test accuracy (%)", "epoch")
+    return finish(figure, "Test accuracy (%)", "epoch")
 
 
 def loss_curves(records: Sequence[Record]) -> go.Figure:
@@ -37,10 +37,10 @@ def loss_curves(records: Sequence[Record]) -> go.Figure:
     figure = _curves(records, lambda run: _over_epochs(run, "train_loss"))
     losses = _heights(figure)
     if min(losses, default=0) <= 0:
-        return _finish(figure, "Train loss", "epoch")
+        return finish(figure, "Train loss", "epoch")
     decades = math.log10(max(losses) / min(losses))
     figure.update_yaxes(type="log", tickformat="~g", dtick="D2" if decades < 2 else 1)  # D2 is 1, 2, 5, 10
-    return _finish(figure, "Train loss (logarithmic)", "epoch")
+    return finish(figure, "Train loss (logarithmic)", "epoch")
 
 
 def step_cost(records: Sequence[Record]) -> go.Figure:
@@ -60,7 +60,7 @@ def step_cost(records: Sequence[Record]) -> go.Figure:
             x=[milliseconds],
             y=[_axis_label(rule)],
             orientation="h",
-            name=_text(rule),
+            name=text(rule),
             legendgroup=rule,
             marker={"color": look[rule].colour, "cornerradius": 3},
             text=[f"{milliseconds:.2f} ms" + ("" if ratio is None else f" · {ratio:.2f}×")],
@@ -70,7 +70,7 @@ def step_cost(records: Sequence[Record]) -> go.Figure:
         )
         if is_reference(rule):
             figure.add_vline(x=milliseconds, line={"color": FAINT, "width": 1, "dash": "dash"}, layer="below")
-    _finish(figure, "Time of a training step (ms)", "")
+    finish(figure, "Time of a training step (ms)", "")
     figure.update_layout(height=72 + 50 * len(groups), margin={"r": 112, "b": 26}, bargap=0.4, hovermode=False)
     figure.update_yaxes(autorange="reversed", showgrid=False, ticks="outside", ticklen=6, tickcolor="white")
     return figure.update_xaxes(rangemode="tozero")
@@ -80,21 +80,34 @@ def alignment_by_layer(records: Sequence[Record]) -> go.Figure:
     """Draw the cosine with backpropagation of each layer at the end of training, bottom layer first."""
     figure = _curves(records, lambda run: _over_layers(run, "alignment"))
     _cosine_axis(figure, _heights(figure))
-    return _finish(figure, "Direction at the end (cosine)", "layer, bottom first")
+    return finish(figure, "Direction at the end (cosine)", "layer, bottom first")
 
 
 def norm_ratio_by_layer(records: Sequence[Record]) -> go.Figure:
     """Draw the length of each layer's update divided by the length of backpropagation's."""
     figure = _curves(records, lambda run: _over_layers(run, "norm_ratio"))
-    _finish(figure, "Length at the end (ratio)", "layer, bottom first")
+    finish(figure, "Length at the end (ratio)", "layer, bottom first")
     return _mark_one(figure).update_yaxes(rangemode="tozero")
 
 
 def straddling_by_layer(records: Sequence[Record]) -> go.Figure:
     """Draw the share (per cent) of each hidden layer's units whose two states lie on different sides of a kink."""
     figure = _curves(records, lambda run: _over_layers(run, "straddling", scale=100.0))
-    _finish(figure, "Units astride a kink (%)", "hidden layer, bottom first")
+    finish(figure, "Units astride a kink (%)", "hidden layer, bottom first")
     return figure.update_yaxes(rangemode="tozero")
+
+
+def residual_while_relaxing(records: Sequence[Record]) -> go.Figure:
+    """Draw how far the first batch of one seed is from settled, on a logarithmic axis, against the iteration."""
+    figure = _curves(_one_seed(records), lambda run: _over_iterations(run, "trace"))
+    figure.update_yaxes(type="log", exponentformat="power", dtick=1)
+    return finish(figure, "Residual (logarithmic)", "iteration")
+
+
+def energy_while_relaxing(records: Sequence[Record]) -> go.Figure:
+    """Draw the mean energy of the first batch of one seed against the iteration, for networks that have one."""
+    figure = _curves(_one_seed(records), lambda run: _over_iterations(run, "energy"))
+    return finish(figure, "Energy", "iteration")
 
 
 def alignment_over_training(records: Sequence[Record], layer: int) -> go.Figure:
@@ -105,7 +118,7 @@ def alignment_over_training(records: Sequence[Record], layer: int) -> go.Figure:
     figure = _curves(records, lambda run: _layer_over_epochs(run, layer))
     everywhere = (entry.get("alignment") or () for run in records for entry in run.get("history") or ())
     _cosine_axis(figure, (cosine for cosines in everywhere for cosine in cosines if cosine is not None))
-    return _finish(figure, f"Layer {layer} (cosine)", "epoch")
+    return finish(figure, f"Layer {layer} (cosine)", "epoch")
 
 
 def _over_epochs(run: Record, key: str, scale: float = 1.0) -> Points:
@@ -116,6 +129,16 @@ def _over_epochs(run: Record, key: str, scale: float = 1.0) -> Points:
 def _over_layers(run: Record, key: str, scale: float = 1.0) -> Points:
     """Give a run's `(layer, value)` points, layers counted from 1."""
     return ((layer, _scaled(value, scale)) for layer, value in enumerate(run.get(key) or (), start=1))
+
+
+def _one_seed(records: Sequence[Record]) -> list[Record]:
+    """Return the first run of every rule: relaxations of several seeds end at different iterations."""
+    return [runs[0] for runs in by_rule(records).values()]
+
+
+def _over_iterations(run: Record, key: str) -> Points:
+    """Give a run's `(iteration, value)` points, iterations counted from 1."""
+    return enumerate((run.get("relaxation") or {}).get(key) or (), start=1)
 
 
 def _layer_over_epochs(run: Record, layer: int) -> Points:
@@ -150,7 +173,7 @@ def _line(rule: str, curve: Band, look: Look) -> go.Scatter:
         x=curve.x,
         y=curve.mean,
         mode="lines+markers" if len(curve.x) <= MOST_MARKED else "lines",
-        name=_text(rule),
+        name=text(rule),
         legendgroup=rule,
         line={"color": look.colour, "dash": look.dash, "width": 2},
         marker={"size": 5},
@@ -190,7 +213,7 @@ def _mark_one(figure: go.Figure) -> go.Figure:
     return figure.add_hline(y=1, line={"color": FAINT, "width": 1, "dash": "dot"}, layer="below")
 
 
-def _finish(figure: go.Figure, title: str, x: str) -> go.Figure:
+def finish(figure: go.Figure, title: str, x: str) -> go.Figure:
     """Give the figure its title, its horizontal axis and the common look."""
     figure.update_layout(
         template="none",
@@ -210,13 +233,15 @@ def _finish(figure: go.Figure, title: str, x: str) -> go.Figure:
         showline=True,
     )
     if all(
-        isinstance(value, int) and value <= 12 for trace in cast("tuple[Any, ...]", figure.data) for value in trace.x
+        isinstance(value, int) and value <= 12
+        for trace in cast("tuple[Any, ...]", figure.data)
+        for value in trace.x or ()
     ):
         figure.update_xaxes(dtick=1)  # few layers or epochs: no ticks between them
     return figure.update_yaxes(gridcolor=GRID, zeroline=False, automargin=True)
 
 
-def _text(rule: str) -> str:
+def text(rule: str) -> str:
     """Escape a rule for plotly, which reads a part of HTML in its labels."""
     return html.escape(rule)
 
@@ -224,4 +249,4 @@ def _text(rule: str) -> str:
 def _axis_label(rule: str) -> str:
     """Write a rule's settings below its name."""
     name, settings = split_rule(rule)
-    return _text(name) + (f"<br><span style='color:{FAINT}'>{_text(settings)}</span>" if settings else "")
+    return text(name) + (f"<br><span style='color:{FAINT}'>{text(settings)}</span>" if settings else "")

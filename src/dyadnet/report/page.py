@@ -14,6 +14,7 @@ from plotly.offline import get_plotlyjs
 
 from dyadnet.report import figures
 from dyadnet.report.aggregate import Record, describe
+from dyadnet.report.connectivity import connectivity_maps
 from dyadnet.report.palette import Look, is_reference, looks, split_rule
 from dyadnet.report.table import UNCONVERGED_NOTE, Row, columns, has_unconverged, summary
 
@@ -87,6 +88,8 @@ def render(title: str, records: Sequence[Record], environment: Mapping[str, Any]
         cost=_embedded(figures.step_cost(records)),
         agreement=_embedded(*agreement),
         over_training=_embedded(*over_training),
+        relaxing=_embedded(figures.residual_while_relaxing(records), figures.energy_while_relaxing(records)),
+        connectivity=_embedded(*connectivity_maps(records)),
         settings=_flat(settings),
         environment=_flat(environment),
         plotly=get_plotlyjs(),

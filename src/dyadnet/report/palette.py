@@ -13,6 +13,7 @@ Dash = Literal["solid", "dash", "dot", "dashdot"]
 
 REFERENCE_COLOUR = "#4a4f57"
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+NEGATIVE, NEUTRAL, POSITIVE = "#0072b2", "#ffffff", "#d55e00"
 DASHES: tuple[Dash, ...] = ("solid", "dash", "dot", "dashdot")
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from textwrap import wrap
 
 import numpy as np
 from rich import box
@@ -21,7 +22,7 @@ class Row:
 
     Accuracy is a fraction, `step_ms` in milliseconds, `lowest_alignment` the mean over seeds of the smallest cosine
     with backpropagation over layers. The residual is that of the worst seed, and `converged` holds only if every
-    seed converged.
+    seed converged; `unconverged` is the mean share of samples that had not settled.
     """
 
     rule: str
@@ -35,6 +36,7 @@ class Row:
     iterations: float | None
     residual: float | None
     converged: bool | None
+    unconverged: float | None
 
 
 @dataclass(frozen=True)
@@ -84,8 +86,9 @@ def table(records: Sequence[Record]) -> Table:
     laid_out.add_column("Rule", overflow="fold")
     for column in shown:
         laid_out.add_column(column.header, justify="right", no_wrap=True)
+    crowded = len(shown) == len(COLUMNS)
     for row in rows:
-        laid_out.add_row(_label(row.rule), *(column.cell(row) for column in shown))
+        laid_out.add_row(_label(row.rule, 20 if crowded else 100), *(column.cell(row) for column in shown))
     if has_unconverged(rows):
         laid_out.caption = UNCONVERGED_NOTE
     return laid_out
@@ -109,13 +112,14 @@ def _row(rule: str, runs: Sequence[Record]) -> Row:
         iterations=reduced((relaxation.get("iterations") for relaxation in relaxations), np.mean),
         residual=reduced((relaxation.get("residual") for relaxation in relaxations), np.max),
         converged=all(known) if known else None,
+        unconverged=reduced((relaxation.get("unconverged") for relaxation in relaxations), np.mean),
     )
 
 
-def _label(rule: str) -> Text:
-    """Write a rule's settings, faint, below its name."""
+def _label(rule: str, width: int) -> Text:
+    """Write a rule's settings, faint, below its name; one that is too long is broken after a hyphen."""
     name, settings = split_rule(rule)
-    return Text.assemble(name, ("\n" + settings if settings else "", "dim"))
+    return Text.assemble("\n".join(wrap(name, width)), ("\n" + settings if settings else "", "dim"))
 
 
 def _number(value: float | None, form: str) -> str:
@@ -149,6 +153,12 @@ def _residual(row: Row) -> str:
     return ("! " if row.converged is False else "") + _number(row.residual, ".1e")
 
 
+def _unconverged(row: Row) -> str:
+    """Write the share in per cent; a small one does not round to nothing."""
+    share = row.unconverged
+    return "<0.01" if share is not None and 0 < share < 5e-5 else _number(share and 100 * share, ".2f")
+
+
 COLUMNS = (
     Column("Test\naccuracy %", "mean ± standard deviation over seeds", _accuracy),
     Column("Train\nloss", "mean over seeds, last epoch", _loss),
@@ -161,4 +171,7 @@ COLUMNS = (
     ),
     Column("Iterations", "iterations of the relaxation, mean over seeds", _iterations),
     Column("Residual", "what the relaxation left, worst seed", _residual),
+    Column(
+        "Unset-\ntled %", "samples whose relaxation had not settled in the last epoch, mean over seeds", _unconverged
+    ),
 )

@@ -72,7 +72,7 @@ class Dyadic(AbstractRule):
         generator: torch.Generator | None = None,
         keep_states: bool = True,
     ) -> Estimate:
-        """Relax dyads; the states are `Pair`s, and the output is their mean."""
+        """Relax dyads; the states are `Pair`s, and the output is what their means would have it be without a nudge."""
         net.check_steady()
         loss, relaxation = as_loss(loss), self.relaxation or net.relaxation
         exact = decouples(net)
@@ -82,8 +82,8 @@ class Dyadic(AbstractRule):
         wiring, solution = reach(net, loss, x, y, states, relaxation)
         with torch.no_grad():
             grads = wiring.gradients()
+            output = net.respond(wiring.depth, wiring.drive(wiring.depth))
         pairs = [wiring.state(k) for k in range(1, wiring.depth + 1)]
-        output = pairs[-1].mean()
         return Estimate(loss(output, y).mean(), output, grads, pairs, solution.iterations, solution)
 
     def _joint(

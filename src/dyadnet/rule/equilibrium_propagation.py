@@ -92,8 +92,8 @@ class EquilibriumPropagation(AbstractRule):
             grads, others = continual_gradients(net, loss, x, y, free, beta=self.beta, step=self.step, relaxation=how)
         else:
             nudges, weights, free_weight = self.phases(generator)
-            strengths = torch.tensor(nudges, device=x.device)
-            strengths = strengths if strengths.is_complex() else strengths.to(x.dtype)
+            kind = torch.promote_types(x.dtype, torch.tensor(nudges).dtype)  # complex for complex nudges
+            strengths = torch.tensor(nudges, dtype=kind, device=x.device)
             output = both(net, loss, y, strengths, wiring.depth)
             grads, others = contrast(energy, wiring, free, output, weights, free_weight=free_weight, relaxation=how)
         return two_phase_estimate(loss, y, free, others, grads, keep_states=keep_states)

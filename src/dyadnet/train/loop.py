@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from dyadnet import data, names
 from dyadnet.audit.alignment import alignment, has_loops
 from dyadnet.loss import AbstractLoss
-from dyadnet.network.base import AbstractNetwork
+from dyadnet.network.base import AbstractNetwork, hopfield
 from dyadnet.network.state import States
 from dyadnet.relax.relaxation import Relaxation, Solution
 from dyadnet.rule.base import AbstractRule, Estimate
@@ -99,7 +99,7 @@ def prepare(settings: Settings, rule: str, seed: int, dataset: data.Dataset) -> 
     plan = choose(settings, named)
     net, made, relaxation = make(plan, settings, named, dataset.shape, dataset.classes)
     net = net.to(device)
-    optimizer = names.optimizer(settings.optimizer, net.parameters(), settings.learning_rate)
+    optimizer = names.optimizer(settings.optimizer, parameter_groups(net, settings), settings.learning_rate)
     steps = math.ceil(len(dataset.train) / settings.batch_size)
     return Training(
         settings,
@@ -114,6 +114,22 @@ def prepare(settings: Settings, rule: str, seed: int, dataset: data.Dataset) -> 
         order=torch.Generator().manual_seed(seed),
         rule_generator=torch.Generator().manual_seed(seed),
     )
+
+
+def parameter_groups(net: AbstractNetwork, settings: Settings) -> list[dict[str, Any]]:
+    """Return the parameters for the optimiser: all in one group, or the weights between units apart, which decay.
+
+    Raises:
+        RequestError: if the optimiser knows no weight decay.
+    """
+    if settings.coupling_decay is None:
+        return [{"params": list(net.parameters())}]
+    if "weight_decay" not in names.optimizer(settings.optimizer, net.parameters(), settings.learning_rate).defaults:
+        raise names.RequestError(f"{settings.optimizer} has no weight decay for coupling-decay: take adamw")
+    coupling = hopfield(net, "coupling-decay").coupling()
+    inside = {id(p) for p in coupling}
+    others = [p for p in net.parameters() if id(p) not in inside]
+    return [{"params": others}, {"params": coupling, "weight_decay": settings.coupling_decay}]
 
 
 def pick_device(name: str) -> torch.device:

@@ -52,7 +52,7 @@ def connectivity(net: AbstractNetwork) -> dict[str, Any] | None:
         return None
     layers, widths, given = blocks
     share = min(1.0, MOST_BINS / sum(widths))
-    bins = [min(width, max(2, round(share * width))) for width in widths]
+    bins = [min(width, max(4, round(share * width))) for width in widths]
     ends = [0, *accumulate(bins)]
     W = torch.zeros(ends[-1], ends[-1])
     for (k, j), block in given.items():
@@ -75,7 +75,7 @@ def _blocks(net: AbstractNetwork) -> tuple[list[str], list[int], dict[tuple[int,
     blocks: dict[tuple[int, int], Tensor] = {}
     for k, map_ in enumerate(linear, 1):
         blocks |= {(k, k - 1): map_.weight, (k - 1, k): net.gain * map_.weight.T}
-    names = [stage.name for stage in net.stages]
+    names = [str(k) for k in range(1, len(net.stages) + 1)]
     return names, [linear[0].in_features, *(map_.out_features for map_ in linear)], blocks
 
 

@@ -57,6 +57,8 @@ class Settings:
     """Exactly so many passes instead, settled or not."""
     optimizer: str = "adam"
     """Any optimiser of torch.optim with its settings: sgd:momentum=0.9,weight_decay=5e-4 or adam:betas=0.8/0.99."""
+    coupling_decay: float | None = None
+    """Weight decay of the connections between units alone, so that states go on settling (adamw decays decoupled)."""
     learning_rate: float = 1e-3
     """The highest learning rate of the run."""
     decay: Literal["constant", "cosine"] = "cosine"
@@ -96,6 +98,7 @@ class Settings:
             _check(name, value is None or 0 < value < inf, "must be a positive number", value)
         for name in ("warmup_epochs", "warmup_start", "final_learning_rate", "align_every"):
             _check(name, 0 <= getattr(self, name) < inf, "must be zero or a positive number", getattr(self, name))
+        _check("coupling_decay", 0 <= (self.coupling_decay or 0) < inf, "must be zero or positive", self.coupling_decay)
         for name in ("most_passes", "iterations"):
             _check(
                 name, getattr(self, name) is None or getattr(self, name) >= 1, "must be at least 1", getattr(self, name)

@@ -8,11 +8,16 @@ import torch
 
 
 def interleaved(
-    actions: Mapping[str, Callable[[], object]], rounds: int, device: torch.device | None = None, warmup: int = 2
+    actions: Mapping[str, Callable[[], object]],
+    rounds: int,
+    device: torch.device | None = None,
+    warmup: int = 2,
+    calls: int = 1,
 ) -> dict[str, list[float]]:
     """Run every action once a round and return its times in seconds, a list of `rounds`.
 
-    The order of the actions turns around every round, so that none always follows the same one.
+    The order of the actions turns around every round, so that none always follows the same one. With several `calls` in
+    a row a time is their mean: all but the first find caches and memory as the action itself left them, as in training.
 
     >>> times = interleaved({"nothing": lambda: None, "sum": lambda: sum(range(100_000))}, rounds=5)
     >>> median(times["nothing"]) < median(times["sum"])
@@ -23,10 +28,11 @@ def interleaved(
         for name in list(actions)[:: 1 if turn % 2 else -1]:
             _synchronise(device)
             start = time.perf_counter()
-            actions[name]()
+            for _ in range(calls):
+                actions[name]()
             _synchronise(device)
             if turn >= warmup:
-                times[name].append(time.perf_counter() - start)
+                times[name].append((time.perf_counter() - start) / calls)
     return times
 
 
