@@ -7,7 +7,7 @@ import pytest
 from torch import nn
 
 from dyadnet import Dense, Layered, names
-from dyadnet.energy.quadratic import QuadraticEnergy
+from dyadnet.energy.lifted import LiftedEnergy
 from dyadnet.names import RequestError
 from dyadnet.relax.relaxation import Relaxation
 from dyadnet.relax.schedule import OddEven, Parallel, Sweeps
@@ -167,7 +167,7 @@ def test_rules_that_do_not_relax_leave_the_network_alone():
 def test_equilibrium_propagation_in_a_chain_is_told_itself():
     """Its quadratic energy has a relaxation of its own, and does not ask the network."""
     net, rule, relaxation = made("equilibrium-propagation:beta=0.3", network="mlp", most_passes=7)
-    own = QuadraticEnergy(net).relaxation
+    own = LiftedEnergy(net).settling()
     assert isinstance(net, Layered)
     assert rule.relaxation == relaxation == Relaxation(own.schedule, own.solver, Residual(1e-3, 7))
     assert rule.beta == 0.3
