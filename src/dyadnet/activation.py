@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 Elementwise = Callable[[Tensor], Tensor]
-Pull = Callable[[Tensor, Tensor], Tensor]
+Derivative = Callable[[Tensor, Tensor], Tensor]
 
 
 def _identity(a: Tensor) -> Tensor:
@@ -30,7 +30,7 @@ class Activation:
         f_: the same, free to overwrite its argument (for arithmetic on temporaries).
         inverse: `f^{-1} = grad G` on the open range, or None where `f` is not monotone.
         potential: `G` itself, elementwise, or None where `f` is not monotone.
-        pull: `(delta, a) -> f'(a) * delta`, for rules that need the derivative.
+        derivative: `(a, f(a)) -> f'(a)`, elementwise, for rules that need it.
         lower, upper: the range of `f`.
         slope: the largest `|f'|`, the Lipschitz constant `L_f`.
         kinks: pre-activations at which `f'` jumps.
@@ -45,7 +45,7 @@ class Activation:
     f_: Elementwise
     inverse: Elementwise | None
     potential: Elementwise | None
-    pull: Pull
+    derivative: Derivative
     lower: float = -inf
     upper: float = inf
     slope: float = 1.0
@@ -62,8 +62,8 @@ class Activation:
         return self.monotone and not self.kinks
 
 
-def _same_pull(delta: Tensor, a: Tensor) -> Tensor:
-    return delta
+def _identity_derivative(a: Tensor, s: Tensor) -> Tensor:
+    return torch.ones_like(a)
 
 
 def half_square(s: Tensor) -> Tensor:
@@ -77,7 +77,7 @@ def _entropy(s: Tensor) -> Tensor:
 
 
 _aten = torch.ops.aten
-IDENTITY = Activation("identity", _identity, _identity, _identity, half_square, _same_pull)
+IDENTITY = Activation("identity", _identity, _identity, _identity, half_square, _identity_derivative)
 
 
 class UnitSigmoid(nn.Module):
@@ -120,36 +120,36 @@ def _unit_sigmoid_inverse(s: Tensor) -> Tensor:
     return _sigmoid_inverse(s) / 4
 
 
-def _relu_pull(delta: Tensor, a: Tensor) -> Tensor:
-    return _aten.threshold_backward.default(delta, a, 0)
+def _relu_derivative(a: Tensor, s: Tensor) -> Tensor:
+    return s.sign()
 
 
-def _tanh_pull(delta: Tensor, a: Tensor) -> Tensor:
-    return _aten.tanh_backward.default(delta, a.tanh())
+def _tanh_derivative(a: Tensor, s: Tensor) -> Tensor:
+    return 1 - s * s
 
 
-def _sigmoid_pull(delta: Tensor, a: Tensor) -> Tensor:
-    return _aten.sigmoid_backward.default(delta, a.sigmoid())
+def _sigmoid_derivative(a: Tensor, s: Tensor) -> Tensor:
+    return s - s * s
 
 
-def _unit_sigmoid_pull(delta: Tensor, a: Tensor) -> Tensor:
-    return _sigmoid_pull(4 * delta, 4 * a)
+def _unit_sigmoid_derivative(a: Tensor, s: Tensor) -> Tensor:
+    return 4 * (s - s * s)
 
 
-def _leaky_pull(delta: Tensor, a: Tensor, slope: float) -> Tensor:
-    return _aten.leaky_relu_backward.default(delta, a, slope, False)
+def _leaky_derivative(a: Tensor, s: Tensor, slope: float) -> Tensor:
+    return _aten.leaky_relu_backward.default(torch.ones_like(a), a, slope, False)
 
 
-def _clip_pull(delta: Tensor, a: Tensor, lower: float, upper: float) -> Tensor:
-    return _aten.hardtanh_backward.default(delta, a, lower, upper)
+def _clip_derivative(a: Tensor, s: Tensor, lower: float, upper: float) -> Tensor:
+    return _aten.hardtanh_backward.default(torch.ones_like(a), a, lower, upper)
 
 
-def _silu_pull(delta: Tensor, a: Tensor) -> Tensor:
-    return _aten.silu_backward.default(delta, a)
+def _silu_derivative(a: Tensor, s: Tensor) -> Tensor:
+    return _aten.silu_backward.default(torch.ones_like(a), a)
 
 
-def _gelu_pull(delta: Tensor, a: Tensor, approximate: str) -> Tensor:
-    return _aten.gelu_backward.default(delta, a, approximate=approximate)
+def _gelu_derivative(a: Tensor, s: Tensor, approximate: str) -> Tensor:
+    return _aten.gelu_backward.default(torch.ones_like(a), a, approximate=approximate)
 
 
 def _leaky_inverse(s: Tensor, slope: float) -> Tensor:
@@ -168,15 +168,15 @@ def _unit_sigmoid_potential(s: Tensor) -> Tensor:
     return _entropy(s) / 4
 
 
-_RELU = Activation("relu", torch.relu, torch.relu_, _identity, half_square, _relu_pull, lower=0.0, kinks=(0.0,))
-_TANH = Activation("tanh", torch.tanh, torch.tanh_, _tanh_inverse, _tanh_potential, _tanh_pull, lower=-1.0, upper=1.0)
+_RELU = Activation("relu", torch.relu, torch.relu_, _identity, half_square, _relu_derivative, lower=0.0, kinks=(0.0,))
+_TANH = Activation("tanh", torch.tanh, torch.tanh_, _tanh_inverse, _tanh_potential, _tanh_derivative, lower=-1.0, upper=1.0)
 _SIGMOID = Activation(
     "sigmoid",
     torch.sigmoid,
     torch.sigmoid_,
     _sigmoid_inverse,
     _entropy,
-    _sigmoid_pull,
+    _sigmoid_derivative,
     lower=0.0,
     upper=1.0,
     slope=0.25,
@@ -187,7 +187,7 @@ _UNIT_SIGMOID = Activation(
     _unit_sigmoid_,
     _unit_sigmoid_inverse,
     _unit_sigmoid_potential,
-    _unit_sigmoid_pull,
+    _unit_sigmoid_derivative,
     lower=0.0,
     upper=1.0,
 )
@@ -197,7 +197,7 @@ _SILU = Activation(
     partial(nn.functional.silu, inplace=True),
     None,
     None,
-    _silu_pull,
+    _silu_derivative,
     lower=-0.2784645,
     slope=1.0998393,
 )
@@ -211,7 +211,7 @@ def _leaky(slope: float) -> Activation:
         partial(nn.functional.leaky_relu_, negative_slope=slope),
         inverse=partial(_leaky_inverse, slope=slope) if slope > 0 else None,
         potential=partial(_leaky_potential, slope=slope) if slope > 0 else None,
-        pull=partial(_leaky_pull, slope=slope),
+        derivative=partial(_leaky_derivative, slope=slope),
         slope=max(1.0, abs(slope)),
         kinks=(0.0,),
     )
@@ -225,7 +225,7 @@ def _clip(lower: float, upper: float) -> Activation:
         partial(torch.clamp_, min=lower, max=upper),
         inverse=_identity,
         potential=half_square,
-        pull=partial(_clip_pull, lower=lower, upper=upper),
+        derivative=partial(_clip_derivative, lower=lower, upper=upper),
         lower=lower,
         upper=upper,
         kinks=(lower, upper),
@@ -235,8 +235,8 @@ def _clip(lower: float, upper: float) -> Activation:
 def _gelu(approximate: str) -> Activation:
     gelu = partial(nn.functional.gelu, approximate=approximate)
     lower, slope = _GELU_BOUNDS[approximate]
-    pull = partial(_gelu_pull, approximate=approximate)
-    return Activation(f"gelu({approximate})", gelu, gelu, None, None, pull, lower=lower, slope=slope)
+    derivative = partial(_gelu_derivative, approximate=approximate)
+    return Activation(f"gelu({approximate})", gelu, gelu, None, None, derivative, lower=lower, slope=slope)
 
 
 def recognise(module: nn.Module) -> Activation | None:

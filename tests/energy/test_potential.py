@@ -33,7 +33,7 @@ def test_the_target_is_where_a_unit_gradient_step_leads(kind, name):
     p, s, a, v = potential(kind, name), torch.randn(50, requires_grad=True), torch.randn(50), torch.randn(50)
     slope = torch.autograd.grad((p.value(s, a) - v * p.shown(s)).sum(), s)[0]
     s = s.detach()
-    assert_close(p.rest(a) + p.felt(v, s), s - slope, rtol=1e-12, atol=1e-14)
+    assert_close(p.rest(a) + p.felt(v, s, p.shown(s)), s - slope, rtol=1e-12, atol=1e-14)
 
 
 @cases

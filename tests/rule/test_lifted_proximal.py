@@ -149,11 +149,11 @@ def test_without_the_free_phase_hidden_layers_learn_something_else_however_weak_
 def without_derivatives(chain: lifted.Chain) -> Layered:
     """The same network of activations that refuse to be differentiated."""
 
-    def refuse(delta: Tensor, a: Tensor) -> Tensor:
+    def refuse(a: Tensor, s: Tensor) -> Tensor:
         raise AssertionError("a derivative of the activation was asked for")
 
     stages = chain.net.stages
-    forbidden = [replace(stage, activation=replace(stage.activation, pull=refuse)) for stage in stages]
+    forbidden = [replace(stage, activation=replace(stage.activation, derivative=refuse)) for stage in stages]
     return Layered(dict(chain.model.named_children()), tuple(forbidden))
 
 

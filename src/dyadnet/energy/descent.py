@@ -33,10 +33,12 @@ class Descent:
         self, wiring: LiftedWiring, output: Output | None, steps: Sequence[float], momentum: float = 0.0
     ) -> None:
         self.wiring, self.output, self.momentum = wiring, output, momentum
-        self.potentials, self.gamma, self.depth = wiring.potentials, wiring.gamma, wiring.depth
-        layers = range(1, self.depth + 1)
-        self.steps = dict(zip(layers, steps, strict=False))
+        layers = range(1, wiring.depth + 1)
+        self.depth, self.gamma, self.stages = wiring.depth, wiring.gamma, wiring.chain.stages
+        self.potentials = dict(enumerate(wiring.potentials, 1))
+        self.steps = dict(enumerate(steps, 1))
         self.s = {k: wiring.state(k).s for k in layers}
+        self.shown = {k: wiring.state(k).mean() for k in layers}
         self.drive = {k: wiring.drive(k) for k in layers}
         self.at = {k: wiring.chain.stage(k, renew=True) for k in layers}
         self.last: dict[int, Tensor] = {}
@@ -51,42 +53,37 @@ class Descent:
             self._go_on()
         self._predict()
         self.changed = self.lowest = max(self.lowest - 1, 1)
-        moved, sent = [], None
+        sent, far = None, []
         for k in range(self.depth, self.lowest - 1, -1):
-            before, target = self.s[k], self._target(k, sent)
-            if k > self.lowest:  # what the next layer hears is of now
-                sent = self.potentials[k - 1].sent(before, self.drive[k])
-            allowed = self.potentials[k - 1].allowed
+            potential, s, shown, drive = self.potentials[k], self.s[k], self.shown[k], self.drive[k]
+            heard, sent = sent, potential.sent(s, drive) if k > self.lowest else None  # as of now, before the layer moves
+            if k == self.depth:
+                moved = target = drive if self.output is None else self.output(drive, s)
+            else:
+                assert heard is not None
+                feedback = self.at[k + 1].feedback(heard if self.gamma == 1 else self.gamma * heard)
+                moved = potential.moved(s, shown, drive, feedback, self.steps[k])
+                target = potential.moved(s, shown, drive, feedback, 1.0) if look else moved
             if look:
-                moved.append(distance(Activity(before), Activity(allowed(target))))
-            step = self.steps.get(k, 1.0)
-            self.s[k] = allowed(target if step == 1 else torch.lerp(before, target, step))
-        return reduce(torch.maximum, moved) if look else None
+                far.append(distance(Activity(s), Activity(target)))
+            self.s[k], self.shown[k] = moved, potential.shown(moved)
+        return reduce(torch.maximum, far) if look else None
 
     def states(self) -> list[AbstractState]:
         """Return the layers where they are, and leave them there."""
-        for k, potential in enumerate(self.potentials, 1):
+        for k, potential in self.potentials.items():
             state = Unknown(self.s[k], potential.allowed, potential.shown, resting=k < self.lowest)
             self.wiring.states[k] = state
         return [self.wiring.states[k] for k in self.s]
 
-    def _target(self, k: int, sent: Tensor | None) -> Tensor:
-        """`s_k - dE/ds_k`; of the output, where its boundary condition puts it."""
-        potential, drive, s = self.potentials[k - 1], self.drive[k], self.s[k]
-        if k == self.depth:
-            return drive if self.output is None else self.output(drive, s)
-        assert sent is not None
-        feedback = self.at[k + 1].feedback(sent if self.gamma == 1 else self.gamma * sent)
-        return potential.rest(drive) + potential.felt(feedback, s)
-
     def _predict(self) -> None:
         """Let layers hear anew of those that have moved."""
         for k in range(self.changed + 1, self.depth + 1):
-            shown, at = self.potentials[k - 2].shown(self.s[k - 1]), self.at[k]
+            shown, at = self.shown[k - 1], self.at[k]
             if at.affine:
                 self.drive[k] = at.send(shown)
             else:
-                self.at[k] = at = self.wiring.chain.stages[k - 1].linearise(_held(shown))
+                self.at[k] = at = self.stages[k - 1].linearise(_held(shown))
                 self.drive[k] = at.value
 
     def _go_on(self) -> None:
@@ -94,8 +91,10 @@ class Descent:
         reached, self.s = self.s, dict(self.s)
         for k, last in self.last.items():
             if reached[k] is not last:
+                potential = self.potentials[k]
                 ahead = torch.add(reached[k], reached[k] - last, alpha=self.momentum)
-                self.s[k] = self.potentials[k - 1].allowed(ahead)
+                self.s[k] = s = potential.allowed(ahead)
+                self.shown[k] = potential.shown(s)
         self.last = reached
 
 

@@ -119,7 +119,7 @@ class LiftedEnergy(AbstractEnergy):
                 return before
             target, potential = potentials[k - 1].rest(drive), potentials[k - 1]
             if feedback is not None:
-                target = target + potential.felt(feedback, before.s)
+                target = target + potential.felt(feedback, before.s, before.mean())
             return Unknown(target, before.allowed, before.shows, steps[k - 1])
 
         return neuron

@@ -55,7 +55,8 @@ def fixed_prediction(
     steps = depth if steps is None else steps
     for _ in range(steps):
         for k in layers:  # upwards: each hears of the error that the layer above had before
-            felt = wiring.potentials[k - 1].felt(wiring.heard(k, errors[k + 1]), wiring.drive(k))
+            heard, state = wiring.heard(k, errors[k + 1]), wiring.state(k)
+            felt = wiring.potentials[k - 1].felt(heard, state.s, state.mean())
             errors[k] = torch.lerp(errors[k], felt, step)
     grads = wiring.chain.learn({k: -error / len(x) for k, error in errors.items()})
     kept = [wiring.state(k).of_parts([wiring.drive(k) + error]) for k, error in errors.items()] if keep_states else None
