@@ -56,16 +56,16 @@ class Descent:
         sent, far = None, []
         for k in range(self.depth, self.lowest - 1, -1):
             potential, s, shown, drive = self.potentials[k], self.s[k], self.shown[k], self.drive[k]
-            heard, sent = sent, potential.sent(s, drive) if k > self.lowest else None  # as of now, before the layer moves
+            heard, sent = sent, potential.sent(s, drive) if k > self.lowest else None  # as of now, before it moves
+            step = self.steps.get(k, 1.0)
             if k == self.depth:
-                moved = target = drive if self.output is None else self.output(drive, s)
+                moved = drive if self.output is None else self.output(drive, s)
             else:
                 assert heard is not None
                 feedback = self.at[k + 1].feedback(heard if self.gamma == 1 else self.gamma * heard)
-                moved = potential.moved(s, shown, drive, feedback, self.steps[k])
-                target = potential.moved(s, shown, drive, feedback, 1.0) if look else moved
-            if look:
-                far.append(distance(Activity(s), Activity(target)))
+                moved = potential.moved(s, shown, drive, feedback, step)
+            if look:  # a short step of a projection is at least as long, for its length, as a full one
+                far.append(distance(Activity(s), Activity(moved)) / step)
             self.s[k], self.shown[k] = moved, potential.shown(moved)
         return reduce(torch.maximum, far) if look else None
 
