@@ -36,8 +36,11 @@ from dyadnet import (
 )
 from dyadnet.activation import Activation
 from dyadnet.loss import AbstractLoss, Loss
+from dyadnet.network.base import AbstractNetwork
+from dyadnet.network.feedback import DirectFeedback, FeedbackPath, RandomFeedback, SignSymmetric
 from dyadnet.relax.schedule import AbstractSchedule
 from dyadnet.rule.dual_propagation import Dyad
+from dyadnet.rule.feedback_alignment import DirectFeedbackAlignment, FeedbackAlignment
 
 # --- schedules, each with passes enough for an error to arrive in a chain of three stages ---
 
@@ -49,6 +52,40 @@ SCHEDULES: dict[str, AbstractSchedule] = {
     "parallel": Parallel(),
     "random": RandomOrder(10),
 }
+
+# --- feedback paths ---
+
+
+def mirrored(net: Layered) -> Layered:
+    """A network with fixed feedback weights that happen to be the transposes."""
+    twin = net.with_feedback(RandomFeedback())
+    assert twin.feedback is not None
+    for module, other in twin.feedback.detours().items():
+        assert isinstance(module, nn.Linear | nn.Conv2d)
+        with torch.no_grad():
+            other.copy_(module.weight)
+    return twin
+
+
+@dataclass(frozen=True)
+class Along(AbstractRule):
+    """A rule on the same network with errors that travel along another path; without a path, along the mirrored one."""
+
+    rule: AbstractRule
+    path: FeedbackPath | None = None
+
+    @property
+    def schedule(self) -> AbstractSchedule:
+        return getattr(self.rule, "schedule", Sweeps())
+
+    def estimate(self, net: AbstractNetwork, loss: Loss, x: Tensor, y: Tensor, **options: Any) -> Estimate:
+        assert isinstance(net, Layered)
+        path = self.path
+        if isinstance(path, DirectFeedback):
+            path = dataclasses.replace(path, inputs=tuple(x.shape[1:]))
+        along = mirrored(net) if path is None else net.with_feedback(path)
+        return self.rule.estimate(along, loss, x, y, **options)
+
 
 # --- rules ---
 
@@ -67,6 +104,8 @@ RULES: dict[str, AbstractRule] = {
     "original, alpha 0.3, arovr": DualPropagation(variant="original", alpha=0.3, output="arovr", schedule=Sweeps(4)),
     "stabilised": DualPropagation(variant="stabilised"),
     "stabilised, alpha 0": DualPropagation(variant="stabilised", alpha=0, schedule=Sweeps(20)),
+    "feedback alignment along the transpose": Along(FeedbackAlignment()),
+    "feedback alignment along the transpose, odd-even": Along(FeedbackAlignment(OddEven())),
     "auxiliary coordinates": AuxiliaryCoordinates(0.05, steps=30, momentum=0.6),
     "predictive coding": PredictiveCoding(0.05, steps=30, momentum=0.6),
     "alternating minimisation": PredictiveCoding(0.05, "alternating"),
@@ -75,17 +114,29 @@ RULES: dict[str, AbstractRule] = {
     "lpom": LPOM(0.03, steps=40),
     "lifted proximal": LiftedProximal(0.03, steps=40),
 }
+NO_GRADIENTS: dict[str, AbstractRule] = {
+    "feedback alignment": Along(FeedbackAlignment(), RandomFeedback(seed=1)),
+    "sign-symmetric": Along(FeedbackAlignment(), SignSymmetric()),
+    "direct feedback alignment": Along(DirectFeedbackAlignment(), DirectFeedback(seed=1)),
+    "direct feedback alignment, odd-even": Along(DirectFeedbackAlignment(OddEven()), DirectFeedback(seed=1)),
+    "dual propagation without transport": Along(DualPropagation(), RandomFeedback(seed=1)),
+}
+"""Rules that do not tend to the gradient of the loss, whatever their strength."""
 PROJECTING = (LPOM, LiftedProximal)
 """Rules for ReLU, hard sigmoid and linear units."""
 LIFTED = (AuxiliaryCoordinates, PredictiveCoding, *PROJECTING)
 UNSETTLED = ("auxiliary coordinates", "predictive coding", "alternating minimisation")
 """Rules that here stop before their states settle, so that their error does not vanish with the nudge."""
-ONE_SWEEP = {
-    name: rule
-    for name, rule in RULES.items()
-    if not isinstance(rule, LIFTED) and getattr(rule, "schedule", Sweeps()) == Sweeps()
-}
-RELAXING = {name: rule for name, rule in RULES.items() if name not in ONE_SWEEP}
+ALL_RULES = RULES | NO_GRADIENTS
+
+
+def one_sweep(rule: AbstractRule) -> bool:
+    """Whether every map is evaluated once."""
+    return not isinstance(rule, LIFTED) and getattr(rule, "schedule", Sweeps()) == Sweeps()
+
+
+ONE_SWEEP = {name: rule for name, rule in RULES.items() if one_sweep(rule)}
+RELAXING = {name: rule for name, rule in ALL_RULES.items() if not one_sweep(rule)}
 
 
 def with_beta(rule: AbstractRule, beta: float) -> AbstractRule:
@@ -196,7 +247,7 @@ def usual(rule: AbstractRule) -> Problem:
 
 
 def on(
-    networks: dict[str, Callable[[], Problem]], rules: dict[str, AbstractRule] = RULES
+    networks: dict[str, Callable[[], Problem]], rules: dict[str, AbstractRule]
 ) -> dict[str, tuple[AbstractRule, Callable[[], Problem]]]:
     """Every rule on every network that it can take."""
     return {

@@ -16,7 +16,17 @@ from pathlib import Path
 
 TESTS = Path(__file__).parent
 SOURCE = TESTS.parent / "src"
-PARTS = ["test_contracts.py", "rule", "relax", "network", "audit", "test_loss.py", "test_activation.py", "hopfield"]
+PARTS = [
+    "test_contracts.py",
+    "rule",
+    "relax",
+    "network",
+    "audit",
+    "test_loss.py",
+    "test_activation.py",
+    "hopfield",
+    "lrrn",
+]
 CORE = [TESTS / part for part in PARTS]
 
 
@@ -35,6 +45,13 @@ LAGRANGIAN, PROPAGATE = "rule/lagrangian.py", "relax/propagate.py"
 LINEARISE, LAYERED, WIRING = "network/linearise.py", "network/layered.py", "network/wiring.py"
 LOSS, ACTIVATION, SCHEDULE = "loss.py", "activation.py", "relax/schedule.py"
 SPECTRAL, ALIGNMENT = "relax/spectral.py", "audit/alignment.py"
+LIFTED, AUTOENCODER, QUADRATIC = "network/lifted.py", "network/autoencoder.py", "network/quadratic.py"
+LRRN, LRRN_ENERGY, LIPSCHITZ = "rule/lrrn.py", "energy/lrrn.py", "audit/lipschitz.py"
+MOMENTUM = "relax/momentum.py"
+OWN = dict.fromkeys((LIFTED, AUTOENCODER, QUADRATIC, LRRN, LRRN_ENERGY, LIPSCHITZ), TESTS / "lrrn")
+"""The tests of files that are not tested in one of their own name."""
+FEEDBACK, ANGLES, RANDOM_CHL = "network/feedback.py", "audit/feedback_angles.py", "rule/random_feedback_chl.py"
+MODULES = "network/modules.py"
 
 MUTATIONS = [
     # dual propagation
@@ -186,7 +203,7 @@ MUTATIONS = [
         "                0,\n                module.dilation,\n                module.ceil_mode",
     ),
     Mutation("hooks are forgotten", LINEARISE, "return not hooked(module) and", "return"),
-    Mutation("reflecting padding taken for zeros", LINEARISE, 'conv.padding_mode == "zeros" and', "True and"),
+    Mutation("reflecting padding taken for zeros", MODULES, 'conv.padding_mode == "zeros" and', "True and"),
     Mutation(
         "merging forgets the first use", LINEARISE, "grads[parameter] + grad if parameter in grads else grad", "grad"
     ),
@@ -199,8 +216,8 @@ MUTATIONS = [
     Mutation(
         "push-forward of a convolution adds its bias",
         LINEARISE,
-        "self.module.weight, None,",
-        "self.module.weight, self.module.bias,",
+        "self.weight, None,",
+        "self.weight, self.module.bias,",
     ),
     Mutation(
         "a chain stops learning too early", LINEARISE, "needed = down or i > lowest", "needed = down or i > lowest + 1"
@@ -259,9 +276,92 @@ MUTATIONS = [
     Mutation("slope of the sigmoid", ACTIVATION, "slope=0.25", "slope=1.0"),
     Mutation("inverse of the unit sigmoid", ACTIVATION, "_sigmoid_inverse(s) / 4", "_sigmoid_inverse(s)"),
     Mutation("kinks of the hard sigmoid", ACTIVATION, "kinks=(lower, upper)", "kinks=(0.0,)"),
+    # feedback paths
+    Mutation(
+        "path: the transpose is taken after all",
+        LINEARISE,
+        "_Linear(module, weight, None, point), module",
+        "at, module",
+    ),
+    Mutation("path: learned weights share a gradient", LINEARISE, "grads[self.weight].clone()", "grads[self.weight]"),
+    Mutation(
+        "path: what is sent down forgets what it is added to",
+        LINEARISE,
+        "self.back.feedback(delta, onto, gain)",
+        "self.back.feedback(delta)",
+    ),
+    Mutation(
+        "path: not taken along by another lam", LAYERED, "self.relaxation, self.feedback)", "self.relaxation, None)"
+    ),
+    Mutation("path: signs of the square", FEEDBACK, "m.weight.detach().sign()", "m.weight.detach().square().sign()"),
+    Mutation(
+        "path: every layer draws the same weights",
+        FEEDBACK,
+        "scale, generator, weight)",
+        "scale, torch.Generator(), weight)",
+    ),
+    Mutation("path: bound by the fan-out", FEEDBACK, "prod(shape[1:])", "shape[0]"),
+    Mutation("path: the lowest map of a stage is passed over", FEEDBACK, "if below or within:", "if within:"),
+    Mutation(
+        "path: direct errors reach the lowest layers only",
+        WIRING,
+        "straight.send(j, error) for j in range(1, k)",
+        "straight.send(j, error) for j in range(1, k - 1)",
+    ),
+    Mutation("path: direct feedback within a map goes unnoticed", FEEDBACK, "if crossing.within:", "if False:"),
+    Mutation(
+        "angle to the next map alone",
+        ANGLES,
+        "sent = at.feedback(sent.view_as(at.value))",
+        "sent = at.feedback(torch.eye(len(sent)).to(sent).view_as(at.value))",
+    ),
+    Mutation(
+        "random feedback CHL: phases swapped", RANDOM_CHL, "[-1 / len(x), 1 / len(x)]", "[1 / len(x), -1 / len(x)]"
+    ),
+    Mutation("random feedback CHL: no batch mean", RANDOM_CHL, "[-1 / len(x), 1 / len(x)]", "[-1.0, 1.0]"),
+    Mutation(
+        "random feedback CHL: gamma taken for lam",
+        RANDOM_CHL,
+        "net.with_lam((1 + self.gamma) / 2)",
+        "net.with_lam(self.gamma)",
+    ),
     # audit
     Mutation("spectral norm not rooted", SPECTRAL, "_norm(v).sqrt()", "_norm(v)"),
     Mutation("length of the wrong vector", ALIGNMENT, "float(sizes[0] / sizes[1])", "float(sizes[1] / sizes[0])"),
+    # lifted networks
+    Mutation(
+        "lifted: biases of the reconstruction pull the wrong way",
+        AUTOENCODER,
+        "sent - self.rho * (self.V.T @ self.c)",
+        "sent + self.rho * (self.V.T @ self.c)",
+    ),
+    Mutation(
+        "lifted: biases of the regression are forgotten below",
+        AUTOENCODER,
+        "sent if self.b is None else sent - self.kappa * (self.W.T @ self.b)",
+        "sent",
+    ),
+    Mutation("lifted: feedback is not discounted", LIFTED, "hessian + self.terms.gamma * part[0]", "hessian + part[0]"),
+    Mutation("lifted: the discount upside down", LIFTED, "(k - self.depth)", "(self.depth - k)"),
+    Mutation("lifted: decoded layers leave their boxes", LIFTED, ".f(z) if k > 1 else z", ".f(z) if k > 2 else z"),
+    Mutation("lifted: units in turn hear where others were", QUADRATIC, "weights @ units", "weights @ z.T"),
+    Mutation(
+        "lifted: the bound of a norm is not one", QUADRATIC, "power.norm() ** (1 /", "power.diagonal().norm() ** (1 /"
+    ),
+    Mutation("lifted: targets are not those of the prediction", LRRN_ENERGY, "/ self.net.output_gain", "/ 1"),
+    Mutation("lifted: the nudge forgets the gain once", LRRN_ENERGY, "beta * gain**2 /", "beta * gain /"),
+    Mutation("lifted: the contrast forgets the gain once", LRRN, "energy.net.output_gain**2", "energy.net.output_gain"),
+    Mutation("lifted: faint feedback is let through", LRRN, "signal < 10 * tolerance", "signal < 0"),
+    Mutation(
+        "lifted: the Lipschitz constant of large weights shrinks",
+        LIPSCHITZ,
+        "min(_norm(pair.W), sqrt(kappa / rho))",
+        "_norm(pair.W)",
+    ),
+    Mutation(
+        "momentum is kept uphill", MOMENTUM, ".real.sum(1, keepdim=True) > 0", ".real.sum(1, keepdim=True) > torch.inf"
+    ),
+    Mutation("momentum runs ahead from the start", MOMENTUM, "((t - 1) / ahead)", "(t / ahead)"),
 ]
 
 
@@ -282,7 +382,8 @@ def passes(source: Path, tests: list[Path]) -> bool:
 
 def survives(mutation: Mutation) -> bool:
     """Whether the tests pass on a copy of the source with that bug; the file's own tests come first."""
-    own = (TESTS / mutation.file).with_name(f"test_{Path(mutation.file).name}")
+    file = TESTS / mutation.file
+    own = OWN.get(mutation.file, file.with_name(f"test_{file.name}"))
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "src"
         shutil.copytree(SOURCE, source, ignore=shutil.ignore_patterns("__pycache__"))

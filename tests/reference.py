@@ -116,6 +116,50 @@ def backprop(net: Net, x: Vector, y: Vector, name: str) -> list[tuple[np.ndarray
     return [(outer(delta[k + 1], s[k]), delta[k + 1]) for k in range(L)]
 
 
+# --- without weight transport; B and G have the shapes of the weights that they stand in for ---
+
+
+def feedback_alignment(
+    net: Net, B: Sequence[np.ndarray], x: Vector, y: Vector, name: str, *, direct: bool = False
+) -> list[tuple[np.ndarray, Vector]]:
+    """Backpropagation with `B_k` in the place of `W_k^T`, or from the output straight to layer k."""
+    a, s = forward(net, x)
+    L = net.depth
+    delta = {L: each(DERIVATIVE[net.f[L - 1]], a[L]) * loss_gradient(name, s[L], y)}
+    for k in range(L - 1, 0, -1):
+        above = delta[L] if direct else delta[k + 1]
+        delta[k] = each(DERIVATIVE[net.f[k - 1]], a[k]) * transposed(B[k], above)
+    return [(outer(delta[k + 1], s[k]), delta[k + 1]) for k in range(L)]
+
+
+def equilibrium(net: Net, G: Sequence[np.ndarray], gamma: float, x: Vector, y: Vector | None) -> list[Vector]:
+    """States of `s_l = f(W_{l-1} s_{l-1} + b_l + gamma G_l s_{l+1})`, by damped iteration; the output held at y."""
+    s = [x] + [np.zeros(len(b)) for b in net.b]
+    for _ in range(1000):
+        for k in range(1, net.depth + 1):
+            a = drive(net.W[k - 1], net.b[k - 1], s[k - 1])
+            if k < net.depth:
+                a = a + gamma * transposed(G[k], s[k + 1])
+            s[k] = s[k] / 2 + each(F[net.f[k - 1]], a) / 2
+        if y is not None:
+            s[-1] = y
+    return s
+
+
+def random_feedback_chl(
+    net: Net, G: Sequence[np.ndarray], gamma: float, x: Vector, y: Vector, *, free_feedback: bool
+) -> list[tuple[np.ndarray, Vector]]:
+    """Minus the update of one sample, `gamma^(k - L) [free - clamped]` of the outer products that lead to layer k."""
+    free = equilibrium(net, G, gamma if free_feedback else 0.0, x, None)
+    held = equilibrium(net, G, gamma, x, y)
+    found = []
+    for k in range(1, net.depth + 1):
+        share = gamma ** (k - net.depth)
+        weight = share * (outer(free[k], free[k - 1]) - outer(held[k], held[k - 1]))
+        found.append((weight, share * (free[k] - held[k])))
+    return found
+
+
 # --- dual propagation ---
 
 
@@ -165,10 +209,16 @@ def hidden_dyad(
 
 
 def dual_propagation(
-    net: Net, x: Vector, y: Vector, order: Sequence[Sequence[int]], rule: DualPropagation, states: Dyads | None = None
+    net: Net,
+    x: Vector,
+    y: Vector,
+    order: Sequence[Sequence[int]],
+    rule: DualPropagation,
+    states: Dyads | None = None,
+    B: Sequence[np.ndarray] | None = None,
 ) -> tuple[Dyads, list[tuple[np.ndarray, Vector]]]:
-    """States and gradients of one sample after visits in an order of groups of layers."""
-    L = net.depth
+    """States and gradients of one sample after visits in an order of groups of layers; differences travel down by B."""
+    L, down = net.depth, net.W if B is None else B
     silent = {k: (np.zeros(len(net.b[k - 1])), np.zeros(len(net.b[k - 1]))) for k in range(1, L + 1)}
     dyads: Dyads = dict(states or silent)
     visited = set(states or ())
@@ -181,7 +231,7 @@ def dual_propagation(
             if k == L:
                 dyads[k] = output_dyad(rule, a, y)
             else:
-                feedback = transposed(net.W[k], before[k + 1][0] - before[k + 1][1])
+                feedback = transposed(down[k], before[k + 1][0] - before[k + 1][1])
                 damped = rule.variant == "stabilised" and k in visited
                 dyads[k] = hidden_dyad(
                     rule, net.f[k - 1], a, feedback, before[k], damping(net, k, rule.alpha) if damped else 0.0

@@ -1,4 +1,5 @@
-"""What every rule keeps, on every kind of network. A rule is covered by being listed in `cases.RULES`."""
+"""What every rule keeps, on every kind of network. A rule is covered by being listed in `cases.RULES`, or in
+`cases.NO_GRADIENTS` if it keeps all of it but for the gradient."""
 
 import copy
 from math import isinf, log2
@@ -6,6 +7,7 @@ from math import isinf, log2
 import pytest
 import torch
 from cases import (
+    ALL_RULES,
     LIFTED,
     NETWORKS,
     ONE_SWEEP,
@@ -30,7 +32,9 @@ from dyadnet import AbstractRule, Layered, cross_entropy, squared_error
 ROUNDING = 1e-11
 
 rules = pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
-on_networks = pytest.mark.parametrize(("rule", "make"), on(NETWORKS).values(), ids=on(NETWORKS))
+every_rule = pytest.mark.parametrize("rule", ALL_RULES.values(), ids=ALL_RULES)
+ON_NETWORKS = on(NETWORKS, ALL_RULES)
+on_networks = pytest.mark.parametrize(("rule", "make"), ON_NETWORKS.values(), ids=ON_NETWORKS)
 ON_SMOOTH = on(SMOOTH, {name: rule for name, rule in RULES.items() if name not in UNSETTLED})
 on_smooth_networks = pytest.mark.parametrize(("rule", "make"), ON_SMOOTH.values(), ids=ON_SMOOTH)
 
@@ -67,7 +71,7 @@ def test_the_gradient_of_a_batch_is_the_mean_over_its_samples(rule, make):
         assert_close(whole[name], torch.stack([sample[name] for sample in samples]).mean(0), rtol=1e-10, atol=1e-12)
 
 
-@rules
+@every_rule
 def test_backward_adds_the_estimate_to_what_is_there(rule):
     case = usual(rule)
     estimate = case.estimate(rule, squared_error)
@@ -92,7 +96,7 @@ def test_an_estimate_changes_nothing(rule, make):
     assert all(parameter.grad.eq(1).all() for parameter in case.model.parameters())
 
 
-@rules
+@every_rule
 def test_an_estimate_is_a_function_of_its_arguments(rule):
     case = usual(rule)
     torch.manual_seed(1)
@@ -101,7 +105,7 @@ def test_an_estimate_is_a_function_of_its_arguments(rule):
     assert_close(case.estimate(rule, cross_entropy), once, rtol=0, atol=0)
 
 
-@rules
+@every_rule
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 def test_dtype_and_device_are_those_of_the_network(rule, dtype):
     for device in ["cpu", "cuda"][: 1 + torch.cuda.is_available()]:
@@ -113,7 +117,7 @@ def test_dtype_and_device_are_those_of_the_network(rule, dtype):
             assert (tensor.dtype, tensor.device) == (dtype, x.device)
 
 
-@rules
+@every_rule
 def test_every_trainable_parameter_gets_a_gradient_of_its_shape(rule):
     case = usual(rule)
     grads = rule.estimate(case.net, cross_entropy, case.x, case.y).grads
@@ -122,7 +126,7 @@ def test_every_trainable_parameter_gets_a_gradient_of_its_shape(rule):
     assert not any(grad.requires_grad for grad in grads.values())
 
 
-@rules
+@every_rule
 def test_frozen_parameters_get_no_gradient_and_do_not_change_the_others(rule):
     case = usual(rule)
     free = case.estimate(rule, cross_entropy)
@@ -137,7 +141,7 @@ def test_frozen_parameters_get_no_gradient_and_do_not_change_the_others(rule):
             assert_close(parameter.grad, free[name], rtol=1e-12, atol=1e-14)
 
 
-@rules
+@every_rule
 def test_a_parameter_that_two_stages_share_gets_the_sum_of_their_gradients(rule):
     lower, upper = nn.Linear(5, 5), nn.Linear(5, 5)
     upper.weight, upper.bias = lower.weight, lower.bias
@@ -151,7 +155,7 @@ def test_a_parameter_that_two_stages_share_gets_the_sum_of_their_gradients(rule)
         assert_close(found[f"0.{name}"], grads[f"0.{name}"] + grads[f"2.{name}"], rtol=1e-12, atol=1e-14)
 
 
-@rules
+@every_rule
 def test_states_that_are_not_kept_leave_the_gradients_as_they_are(rule):
     case = usual(rule)
     kept = rule.estimate(case.net, cross_entropy, case.x, case.y)
@@ -172,7 +176,7 @@ def test_loss_and_output_are_those_of_the_network_without_a_nudge(rule, make):
     assert not step.output.requires_grad
 
 
-@rules
+@every_rule
 def test_gradients_are_found_where_autograd_is_off(rule):
     case = usual(rule)
     outside = case.estimate(rule, cross_entropy)
@@ -180,7 +184,7 @@ def test_gradients_are_found_where_autograd_is_off(rule):
         assert_close(case.estimate(rule, cross_entropy), outside, rtol=0, atol=0)
 
 
-@rules
+@every_rule
 def test_a_plain_function_serves_as_the_loss(rule):
     case = problem(mlp(activation_of(rule)), 5)
 
@@ -253,7 +257,7 @@ def test_rules_that_relax_refuse_a_map_that_changes_and_leave_it_untouched(rule,
     assert torch.equal(torch.get_rng_state(), random)
 
 
-@rules
+@every_rule
 def test_evaluation_mode_leaves_the_running_statistics_alone_and_takes_any_schedule(rule):
     case = batch_norm_case(rule)
     case.model.eval()
@@ -283,7 +287,7 @@ def test_under_bfloat16_autocast_gradients_stay_close_to_those_of_single_precisi
 # --- learning ---
 
 
-@rules
+@every_rule
 def test_descent_along_the_estimates_learns(rule):
     case = problem(mlp(activation_of(rule)), 5, batch=12)
     optimizer = torch.optim.Adam(case.model.parameters(), lr=0.05)

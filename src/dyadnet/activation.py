@@ -169,7 +169,9 @@ def _unit_sigmoid_potential(s: Tensor) -> Tensor:
 
 
 _RELU = Activation("relu", torch.relu, torch.relu_, _identity, half_square, _relu_derivative, lower=0.0, kinks=(0.0,))
-_TANH = Activation("tanh", torch.tanh, torch.tanh_, _tanh_inverse, _tanh_potential, _tanh_derivative, lower=-1.0, upper=1.0)
+_TANH = Activation(
+    "tanh", torch.tanh, torch.tanh_, _tanh_inverse, _tanh_potential, _tanh_derivative, lower=-1.0, upper=1.0
+)
 _SIGMOID = Activation(
     "sigmoid",
     torch.sigmoid,

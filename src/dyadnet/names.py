@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from dyadnet.loss import AbstractLoss, cross_entropy, squared_error
+from dyadnet.network.feedback import DirectFeedback, FeedbackPath, KolenPollack, RandomFeedback, SignSymmetric
 from dyadnet.relax.relaxation import Relaxation
 from dyadnet.relax.schedule import AbstractSchedule, BottomUp, OddEven, Parallel, RandomOrder, Sweeps
 from dyadnet.relax.solver import Anderson, Damped, OverRelaxed, Plain, Solver
@@ -22,6 +23,7 @@ from dyadnet.rule.contrastive_hebbian import ContrastiveHebbian, CoupledLearning
 from dyadnet.rule.dual_propagation import DualPropagation
 from dyadnet.rule.dyadic import Dyadic
 from dyadnet.rule.equilibrium_propagation import EquilibriumPropagation
+from dyadnet.rule.feedback_alignment import DirectFeedbackAlignment, FeedbackAlignment
 from dyadnet.rule.lagrangian import Lagrangian
 from dyadnet.rule.recurrent_backprop import RecurrentBackprop
 
@@ -39,6 +41,8 @@ RULES: dict[str, type[AbstractRule]] = {
     "equilibrium-propagation": EquilibriumPropagation,
     "contrastive-hebbian": ContrastiveHebbian,
     "coupled-learning": CoupledLearning,
+    "feedback-alignment": FeedbackAlignment,
+    "direct-feedback-alignment": DirectFeedbackAlignment,
 }
 SCHEDULES: dict[str, Callable[..., AbstractSchedule]] = {
     "sweeps": Sweeps,
@@ -52,6 +56,12 @@ SOLVERS: dict[str, type[Solver]] = {
     "damped": Damped,
     "over-relaxed": OverRelaxed,
     "anderson": Anderson,
+}
+PATHS: dict[str, type[FeedbackPath]] = {
+    "random": RandomFeedback,
+    "sign-symmetric": SignSymmetric,
+    "kolen-pollack": KolenPollack,
+    "direct": DirectFeedback,
 }
 LOSSES: dict[str, AbstractLoss] = {"cross-entropy": cross_entropy, "squared-error": squared_error}
 
@@ -104,6 +114,18 @@ def solvers() -> list[str]:
     ['plain', 'damped:factor=0.5']
     """
     return [specification(SOLVERS, made()) for made in SOLVERS.values()]
+
+
+def feedback(specification: str) -> FeedbackPath:
+    """Return the feedback path that a specification names.
+
+    >>> feedback("random:seed=3")
+    RandomFeedback(scale=1.0, seed=3)
+
+    Raises:
+        RequestError: for an unknown path or setting, or a value out of range.
+    """
+    return _specified(PATHS, specification, "feedback path")
 
 
 def specification(known: Mapping[str, Callable[..., Any]], thing: Any) -> str:

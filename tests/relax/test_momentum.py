@@ -10,11 +10,56 @@ from torch.testing import assert_close
 from dyadnet import OddEven, Parallel, Sweeps
 from dyadnet.energy.lifted import LiftedEnergy
 from dyadnet.energy.potential import Proximal
-from dyadnet.network.state import Activity
+from dyadnet.network.state import AbstractState, Activity
 from dyadnet.relax.momentum import Momentum
 from dyadnet.relax.relaxation import Relaxation, settle
 from dyadnet.relax.solver import Accelerated, Damped, Plain
 from dyadnet.relax.stopping import Count, Residual
+
+
+def descend(eigenvalues: Tensor, passes: int, *, accelerated: bool) -> Tensor:
+    """Distances to the minimum of `1/2 sum h s^2` after steps down its slope, a sample a row of eigenvalues."""
+    states: dict[int, AbstractState] = {1: Activity(torch.ones_like(eigenvalues))}
+    momentum = Momentum()
+    for _ in range(passes):
+        before = dict(states)
+        states[1] = Activity(before[1].mean() * (1 - eigenvalues))
+        reached = states[1].mean()
+        if accelerated:
+            momentum.mix(before, states)
+    return reached.norm(dim=1)
+
+
+def test_the_first_two_steps_ahead_are_those_of_nesterov():
+    momentum = Momentum()
+    at = [torch.tensor([[v]]) for v in (0.0, 1.0, 3.0, 4.0)]
+    assert momentum.combine(at[0], at[1]) == 1.0
+    t = (1 + 5**0.5) / 2
+    ahead = (1 + (1 + 4 * t * t) ** 0.5) / 2
+    assert float(momentum.combine(at[1], at[2])) == pytest.approx(3 + (t - 1) / ahead * 2)
+
+
+def test_a_sample_that_is_carried_uphill_begins_anew_and_the_others_do_not():
+    momentum = Momentum()
+    momentum.combine(torch.tensor([[0.0], [0.0]]), torch.tensor([[1.0], [1.0]]))
+    carried = momentum.combine(torch.tensor([[1.0], [3.0]]), torch.tensor([[2.0], [2.0]]))  # 3 -> 2: back down
+    assert float(carried[0]) > 2
+    assert float(carried[1]) == 2
+    assert momentum.t is not None
+    assert float(momentum.t[0]) > 1 == float(momentum.t[1])
+
+
+def test_ill_conditioned_quadratics_take_the_root_of_the_passes():
+    eigenvalues = torch.logspace(-4, 0, 30).expand(2, 30)
+    assert bool((descend(eigenvalues, 1500, accelerated=True) < 1e-3).all())
+    assert bool((descend(eigenvalues, 1500, accelerated=False) > 0.5).all())
+
+
+def test_samples_do_not_hear_one_another():
+    easy, hard = torch.full((1, 5), 0.9), torch.logspace(-3, 0, 5)[None]
+    together = descend(torch.cat([easy, hard]), 40, accelerated=True)
+    alone = torch.cat([descend(part, 40, accelerated=True) for part in (easy, hard)])
+    assert torch.equal(together, alone)
 
 
 def quadratic() -> tuple[np.ndarray, np.ndarray]:
@@ -47,9 +92,8 @@ def by_hand(scale: float, count: int, constant: float | None) -> np.ndarray:
         if turn == count - 1:
             break
         if constant is None:
-            u = 1.0 if (y - s) @ (s - last) > 0 else u
             next_u = (1 + np.sqrt(1 + 4 * u * u)) / 2
-            momentum, u = (u - 1) / next_u, next_u
+            momentum, u = (0.0, 1.0) if (y - s) @ (s - last) > 0 else ((u - 1) / next_u, next_u)
         else:
             momentum = constant
         y = s + momentum * (s - last)
@@ -102,16 +146,6 @@ def test_the_last_pass_is_not_extrapolated():
     settle(plain, energy.neuron(plain, None), Relaxation(Sweeps(), Plain(), Count(1)))
     for k in (1, 2, 3):
         assert torch.equal(first.state(k).s, plain.state(k).s)
-
-
-def test_layers_that_do_not_move_are_left_as_they_are():
-    mixer, still = Momentum(0.5), Activity(torch.ones(1, 2))
-    before = {0: Activity(torch.zeros(1, 3)), 1: still, 2: Activity(torch.zeros(1, 2))}
-    states = {**before, 2: Activity(torch.ones(1, 2))}
-    mixer.mix(before, states)
-    assert states[1] is still
-    assert states[0] is before[0]
-    assert states[2].mean().tolist() == [[1.5, 1.5]]
 
 
 @pytest.mark.parametrize("settings", [{"momentum": 1.0}, {"momentum": -0.1}, {"factor": 0.0}, {"factor": 2.0}])

@@ -165,7 +165,7 @@ def test_rules_that_do_not_relax_leave_the_network_alone():
 
 
 def test_equilibrium_propagation_in_a_chain_is_told_itself():
-    """Its quadratic energy has a relaxation of its own, and does not ask the network."""
+    """Its lifted energy has a relaxation of its own, and does not ask the network."""
     net, rule, relaxation = made("equilibrium-propagation:beta=0.3", network="mlp", most_passes=7)
     own = LiftedEnergy(net).settling()
     assert isinstance(net, Layered)

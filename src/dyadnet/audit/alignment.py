@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from dyadnet.loss import Loss
 from dyadnet.network.base import AbstractNetwork
 from dyadnet.network.layered import Layered
+from dyadnet.network.lifted import Lifted
 from dyadnet.network.linearise import Gradients
 from dyadnet.relax.stopping import Residual
 from dyadnet.rule.backprop import Backprop
@@ -103,7 +104,7 @@ def residual(rule: AbstractRule, net: AbstractNetwork, loss: Loss, x: Tensor, y:
 
 def _exact(net: AbstractNetwork) -> AbstractRule:
     """The rule that gives the exact gradient of a network."""
-    if not has_loops(net):
+    if not has_loops(net) or isinstance(net, Lifted):
         return Backprop()
     return RecurrentBackprop(replace(net.relaxation, stop=Residual(), strict=False))
 

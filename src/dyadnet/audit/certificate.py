@@ -29,7 +29,7 @@ from dyadnet.network.layered import Layered
 from dyadnet.network.wiring import AbstractCoupling
 from dyadnet.relax.relaxation import step_factor
 from dyadnet.relax.schedule import BottomUp, OddEven, RandomOrder, Sweeps
-from dyadnet.relax.solver import Anderson
+from dyadnet.relax.solver import Accelerated, Anderson
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Certificate:
             `theta_0` is learned: nothing keeps it small. None where nothing bounds it.
         rate: by which the chosen schedule and solver shrink the distance to the equilibrium in a pass, in the long run,
             on the linear network with every slope at `L_f`: the spectral radius of the pass. It is a guide for units
-            that saturate, no bound. In random order it is that of the expected state; under Anderson acceleration that
+            that saturate, no bound. In random order it is that of the expected state; under acceleration that
             of the passes which are accelerated, and usually beaten. nan where no eigenvalue was found.
         energy_decreases: whether no update of the chosen schedule and solver raises the Hopfield energy.
     """
@@ -82,7 +82,7 @@ def certify(net: AbstractNetwork, x: Tensor) -> Certificate:
     Raises:
         TypeError: for a network of neurons with energies of their own.
         ValueError: naming the activation, if one is not monotone: nothing is certain then. Naming the module, if one
-            computes something else at every visit.
+            computes something else at every visit. If means travel down through weights of their own.
 
     A skew network of any size, and the smallest chain with feedback: `s_1 = x - s_2`, `s_2 = s_1`.
 
@@ -98,6 +98,7 @@ def certify(net: AbstractNetwork, x: Tensor) -> Certificate:
     """
     net = hopfield(net, "a certificate")
     _check(net)
+    net = net.with_feedback(None) if isinstance(net, Layered) else net  # without loops, means take no path
     x, slope = x[:1], max(activation.slope for activation in net.activations)
     weights, factor = connections(net, x), step_factor(net.relaxation, net.wire(x))
     share = (1 + net.gain) / 2  # sym W = share (theta + theta^T)
@@ -121,6 +122,8 @@ def _check(net: AbstractHopfield) -> None:
             raise ValueError(
                 f"{activation.name} is not monotone: no certificate exists; take relu, tanh or hard-sigmoid"
             )
+    if isinstance(net, Layered) and net.feedback is not None and net.gain != 0:
+        raise ValueError("no certificate exists where means travel down through weights of their own")
     net.check_steady()
 
 
@@ -159,7 +162,7 @@ def _descends(net: AbstractHopfield, factor: float) -> bool:
     where they are (every layer is visited between two visits of the one below), and lie above.
     """
     schedule, linear = net.relaxation.schedule, all(activation is IDENTITY for activation in net.activations)
-    if net.energy_missing() is not None or isinstance(net.relaxation.solver, Anderson):
+    if net.energy_missing() is not None or isinstance(net.relaxation.solver, Anderson | Accelerated):
         return False
     if not isinstance(schedule, OddEven | BottomUp | Sweeps | RandomOrder) or (factor > 1 and not linear):
         return False

@@ -34,7 +34,7 @@ class Descent:
     ) -> None:
         self.wiring, self.output, self.momentum = wiring, output, momentum
         layers = range(1, wiring.depth + 1)
-        self.depth, self.gamma, self.stages = wiring.depth, wiring.gamma, wiring.chain.stages
+        self.depth, self.gamma = wiring.depth, wiring.gamma
         self.potentials = dict(enumerate(wiring.potentials, 1))
         self.steps = dict(enumerate(steps, 1))
         self.s = {k: wiring.state(k).s for k in layers}
@@ -57,15 +57,15 @@ class Descent:
         for k in range(self.depth, self.lowest - 1, -1):
             potential, s, shown, drive = self.potentials[k], self.s[k], self.shown[k], self.drive[k]
             heard, sent = sent, potential.sent(s, drive) if k > self.lowest else None  # as of now, before it moves
-            step = self.steps.get(k, 1.0)
             if k == self.depth:
-                moved = drive if self.output is None else self.output(drive, s)
+                moved = target = drive if self.output is None else self.output(drive, s)
             else:
                 assert heard is not None
                 feedback = self.at[k + 1].feedback(heard if self.gamma == 1 else self.gamma * heard)
-                moved = potential.moved(s, shown, drive, feedback, step)
-            if look:  # a short step of a projection is at least as long, for its length, as a full one
-                far.append(distance(Activity(s), Activity(moved)) / step)
+                moved = potential.moved(s, shown, drive, feedback, self.steps[k])
+                target = potential.moved(s, shown, drive, feedback, 1.0) if look else moved
+            if look:
+                far.append(distance(Activity(s), Activity(target)))
             self.s[k], self.shown[k] = moved, potential.shown(moved)
         return reduce(torch.maximum, far) if look else None
 
@@ -83,7 +83,7 @@ class Descent:
             if at.affine:
                 self.drive[k] = at.send(shown)
             else:
-                self.at[k] = at = self.stages[k - 1].linearise(_held(shown))
+                self.at[k] = at = self.wiring.chain.stages[k - 1].linearise(_held(shown), self.wiring.chain.detours)
                 self.drive[k] = at.value
 
     def _go_on(self) -> None:

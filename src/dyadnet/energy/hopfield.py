@@ -62,17 +62,32 @@ class HopfieldEnergy(AbstractEnergy):
 
     def neuron(self, wiring: AbstractWiring, output: Output | None) -> Neuron:
         """Return the exact minimisation over one layer."""
+        return under_condition(self.net, wiring.depth, output)
 
-        def neuron(k: int, drive: Tensor, feedback: Tensor | None, before: AbstractState | None) -> AbstractState:
-            if k == wiring.depth and output is not None:
-                return Activity(output(drive, None if before is None else before.mean()))
-            return Activity(self.net.respond(k, drive))
-
-        return neuron
-
-    @torch.no_grad()
     def gradients(self, wiring: AbstractWiring, weights: Sequence[complex]) -> Gradients:
         """Learn from `-c^(k-L) weights s_k`."""
         assert isinstance(wiring, AbstractCoupling)
-        layers = range(1, wiring.depth + 1)
-        return wiring.learn({k: -wiring.discount(k) * weighted(wiring.state(k).mean(), weights) for k in layers})
+        return outer_products(wiring, weights)
+
+
+def under_condition(net: AbstractNetwork, last: int, output: Output | None) -> Neuron:
+    """Return what the layers of a network do, the layer `last` under the boundary condition `output` (None: free)."""
+
+    def neuron(k: int, drive: Tensor, feedback: Tensor | None, before: AbstractState | None) -> AbstractState:
+        if k == last and output is not None:
+            return Activity(output(drive, None if before is None else before.mean()))
+        return Activity(net.respond(k, drive))
+
+    return neuron
+
+
+@torch.no_grad()
+def outer_products(wiring: AbstractCoupling, weights: Sequence[complex]) -> Gradients:
+    """Return the gradient of `-sum_k c^(k-L) weights <s_k, map_k(s_{k-1})>` at fixed states.
+
+    Args:
+        wiring: with copies of the batch in its states.
+        weights: one a copy.
+    """
+    layers = range(1, wiring.depth + 1)
+    return wiring.learn({k: -wiring.discount(k) * weighted(wiring.state(k).mean(), weights) for k in layers})

@@ -25,6 +25,7 @@ from dyadnet.energy.descent import Descent
 from dyadnet.energy.gaps import LiftedWiring
 from dyadnet.energy.potential import AbstractPotential, Auxiliary
 from dyadnet.energy.unknown import Unknown
+from dyadnet.network.feedback import Straight
 from dyadnet.network.layered import Layered
 from dyadnet.network.linearise import Gradients
 from dyadnet.network.state import AbstractState, Neuron, States
@@ -41,7 +42,8 @@ class LiftedEnergy(AbstractEnergy):
     """The sum of the potentials of all layers.
 
     Args:
-        net: a feedforward `Layered` with a linear output.
+        net: a feedforward `Layered` with a linear output. If it has a feedback path, from layer to layer, gaps go down
+            by it: no energy is then descended, and rules tend to feedback alignment.
         potential: the kind of potential.
         gamma: the discount, above 0.
         step: how far layers go along their gradients; None stands for the inverse of each layer's own curvature.
@@ -69,6 +71,8 @@ class LiftedEnergy(AbstractEnergy):
             raise ValueError(f"gamma must be a positive number, not {self.gamma}")
         if self.net.activations[-1].name != IDENTITY.name:
             raise ValueError(f"a lifted energy needs a linear output, not {self.net.activations[-1].name}")
+        if isinstance(self.net.feedback, Straight):
+            raise ValueError("gaps go down from layer to layer, not straight from the output: use RandomFeedback()")
         for stage in self.net.stages:
             if self.potential.projects and stage.activation.potential is not half_square:
                 raise ValueError(

@@ -65,7 +65,7 @@ class AbstractPotential(abc.ABC):
         return s
 
     def moved(self, s: Tensor, shown: Tensor, a: Tensor, feedback: Tensor, step: float) -> Tensor:
-        """Return the layer after a step towards its target, to `s + step (rest + felt - s)` or what is allowed next to it.
+        """Return the layer after a step towards its target, at what is allowed next to `s + step (rest + felt - s)`.
 
         Args:
             s: where the layer is.

@@ -127,5 +127,5 @@ def hopfield(net: AbstractNetwork, rule: str) -> AbstractHopfield:
         TypeError: if its neurons have energies of their own.
     """
     if not isinstance(net, AbstractHopfield):
-        raise TypeError(f"{rule} needs neurons s = f(W s + b), not energies of one's own: use Dyadic")
+        raise TypeError(f"{rule} needs neurons s = f(W s + b): {net.energy_missing()}")
     return net

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from dyadnet.activation import Activation
-from dyadnet.network.layered import Layered, modules_of
+from dyadnet.network.layered import Layered
+from dyadnet.network.modules import modules_of
 from dyadnet.network.stage import Stage
 
 
@@ -37,7 +38,8 @@ def as_blocks(net: Layered) -> Blocks:
     """Return copies of the weights of a chain.
 
     Raises:
-        TypeError: naming the stage, if its map is not linear or its activation is not that of the other hidden layers.
+        TypeError: naming the stage, if its map is not linear or its activation is not that of the other hidden layers;
+            if errors do not travel through the transpose.
 
     >>> model = nn.Sequential(nn.Linear(1, 1), nn.Tanh(), nn.Linear(1, 1))
     >>> _ = nn.init.constant_(model[2].weight, 7.0)
@@ -45,6 +47,8 @@ def as_blocks(net: Layered) -> Blocks:
     tensor([[0., 0.],
             [7., 0.]])
     """
+    if net.feedback is not None:
+        raise TypeError("a densely connected network has no feedback path: take net.with_feedback(None)")
     maps, hidden = [_linear(stage) for stage in net.stages], _hidden(net)
     first, units = maps[0].weight, sum(map_.out_features for map_ in maps)
     theta, mask = first.new_zeros(units, units), torch.zeros(units, units, dtype=torch.bool)

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from dyadnet.activation import IDENTITY, Activation, recognise
 from dyadnet.network.base import AbstractHopfield
-from dyadnet.network.linearise import hooked
+from dyadnet.network.feedback import AbstractFeedback, FeedbackPath, Straight
+from dyadnet.network.modules import hooked, in_sequence, modules_of
 from dyadnet.network.stage import Stage
 from dyadnet.network.state import States
 from dyadnet.network.wiring import ChainWiring
@@ -42,6 +43,7 @@ class Layered(AbstractHopfield):
         stages: tuple[Stage, ...],
         lam: float = 0.5,
         relaxation: Relaxation | None = None,
+        feedback: AbstractFeedback | None = None,
     ) -> None:
         super().__init__()
         if not 0 <= lam <= 1:
@@ -51,10 +53,18 @@ class Layered(AbstractHopfield):
         self.stages, self.activations = stages, tuple(stage.activation for stage in stages)
         self.lam, self.gain = lam, 2 * lam - 1
         self.relaxation = relaxation or Relaxation()
+        self.feedback = feedback
+        if isinstance(feedback, Straight) and self.gain != 0:
+            raise ValueError(f"direct feedback is for feedforward chains, lam=0.5, not {lam:g}")
 
     @classmethod
     def from_sequential(
-        cls, model: nn.Sequential, lam: float = 0.5, *, relaxation: Relaxation | None = None
+        cls,
+        model: nn.Sequential,
+        lam: float = 0.5,
+        *,
+        relaxation: Relaxation | None = None,
+        feedback: FeedbackPath | None = None,
     ) -> "Layered":
         """Cut `model` into stages: each ends with an activation, the last with a linear map.
 
@@ -64,9 +74,10 @@ class Layered(AbstractHopfield):
             model: activations that `dyadnet.activation.recognise` knows, between maps of any kind.
             lam: the feedback parameter; 1/2 is the plain feedforward network.
             relaxation: how the states of a recurrent network (any other `lam`) reach equilibrium.
+            feedback: how errors travel down; None stands for the transpose of the maps.
 
         Raises:
-            TypeError: naming the module, if the model is not a chain of such stages.
+            TypeError: naming the module, if the model is not a chain of such stages, or has no place for the path.
             ValueError: for a `lam` outside [0, 1].
         """
         if not isinstance(model, nn.Sequential) or type(model).forward is not nn.Sequential.forward:
@@ -74,7 +85,10 @@ class Layered(AbstractHopfield):
                 f"from_sequential takes an nn.Sequential, not a {type(model).__name__}: a network with branches is not "
                 "a chain of stages; put each block that branches into the sequence as one module"
             )
-        return cls(dict(_children(model)), tuple(_stages(model)), lam, relaxation)
+        modules, stages = dict(_children(model)), tuple(_stages(model))
+        if "feedback" in modules:
+            raise TypeError("the model has a module named feedback, the network's own name for its feedback weights")
+        return cls(modules, stages, lam, relaxation, None if feedback is None else feedback.lay(stages))
 
     def with_lam(self, lam: float, relaxation: Relaxation | None = None) -> "Layered":
         """Return the same stages under another feedback parameter; the modules are shared, not copied.
@@ -91,8 +105,24 @@ class Layered(AbstractHopfield):
         >>> skew.gain, skew.stages[0].map is net.stages[0].map
         (-1.0, True)
         """
-        modules = {name: module for name, module in self._modules.items() if module is not None}
-        twin = Layered(modules, self.stages, lam, relaxation or self.relaxation)
+        return self._twin(lam, relaxation or self.relaxation, self.feedback)
+
+    def with_feedback(self, path: FeedbackPath | None) -> "Layered":
+        """Return the same stages with errors that travel down another path; the modules are shared, not copied.
+
+        Args:
+            path: how errors travel down; None stands for the transpose.
+
+        >>> from dyadnet.network.feedback import RandomFeedback
+        >>> net = Layered.from_sequential(nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2)))
+        >>> [name for name in net.with_feedback(RandomFeedback(seed=1)).state_dict() if name.startswith("feedback")]
+        ['feedback.B1']
+        """
+        return self._twin(self.lam, self.relaxation, None if path is None else path.lay(self.stages))
+
+    def _twin(self, lam: float, relaxation: Relaxation, feedback: AbstractFeedback | None) -> "Layered":
+        modules = {name: module for name, module in self.named_children() if name != "feedback"}
+        twin = Layered(modules, self.stages, lam, relaxation, feedback)
         twin.training = self.training
         return twin
 
@@ -106,7 +136,7 @@ class Layered(AbstractHopfield):
 
     def wire(self, x: Tensor, states: States | None = None, copies: int = 1) -> ChainWiring:
         """Return the wiring for one batch."""
-        return ChainWiring(self.stages, self.gain, x, dict(enumerate(states or (), 1)), copies)
+        return ChainWiring(self.stages, self.gain, x, dict(enumerate(states or (), 1)), copies, self.feedback)
 
     def groups(self) -> list[tuple[str, list[nn.Parameter]]]:
         """Return the parameters of every stage."""
@@ -117,12 +147,14 @@ class Layered(AbstractHopfield):
         return [p for stage in self.stages[1:] for p in stage.parameters() if p.dim() > 1]
 
     def energy_missing(self) -> str | None:
-        """Feedback must not be negative or absent, and activations must be monotone."""
+        """Feedback must not be negative or absent, nor take a path of its own, and activations must be monotone."""
         for stage in self.stages:
             if not stage.activation.monotone:
                 return (
                     f"{stage.name} has the activation {stage.activation.name}, which is not monotone: no energy exists"
                 )
+        if self.gain > 0 and self.feedback is not None:
+            return "feedback through weights of its own has no energy: use RandomFeedbackCHL or Dyadic"
         if self.gain > 0:
             return None
         return f"a layered network of lam={self.lam:g} has no energy: take lam above 1/2, or use Dyadic"
@@ -159,11 +191,6 @@ def _convex(stage: Stage) -> bool:
     return not above or (stage.activation.lower >= 0 and all(isinstance(module, _MONOTONE) for module in above))
 
 
-def modules_of(map_: nn.Module) -> Iterator[nn.Module]:
-    """Return the modules that a map runs one after another."""
-    return iter(map_) if type(map_) is nn.Sequential else iter([map_])
-
-
 def _children(model: nn.Sequential) -> Iterator[tuple[str, nn.Module]]:
     """Walk the places of a sequence; a module may stand in several, which `named_children` would give once."""
     return zip(model._modules, model, strict=True)
@@ -172,7 +199,7 @@ def _children(model: nn.Sequential) -> Iterator[tuple[str, nn.Module]]:
 def _leaves(model: nn.Sequential, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
     """Walk nested sequences as one chain."""
     for name, module in _children(model):
-        if type(module) is nn.Sequential and not hooked(module):
+        if in_sequence(module):
             yield from _leaves(module, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", module

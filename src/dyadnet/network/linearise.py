@@ -10,8 +10,9 @@ a normalisation or a whole block inside a map uses its own derivative.
 """
 
 import abc
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, ClassVar, final
 
 import torch
@@ -19,12 +20,17 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.grad import conv2d_input, conv2d_weight
 
+from dyadnet.network.modules import detourable, hooked, in_sequence, zero_padded
+
 Below = Float[Tensor, "batch *below"]
 Above = Float[Tensor, "batch *above"]
 Gradients = dict[Tensor, Tensor]
 """A gradient for every parameter, which is found by identity."""
 Point = Callable[[], Tensor]
 """Gives a lower state when called: an activity is cheaper to compute twice than to keep."""
+Detours = Mapping[nn.Module, Tensor]
+"""Weights, of the shapes of their own ones, through which differences leave modules downwards."""
+NO_DETOURS: Detours = MappingProxyType({})
 
 
 class AbstractLinearisation(abc.ABC):
@@ -130,6 +136,7 @@ class _Conv2d(AbstractLinearisation):
     """`nn.Conv2d`: down the transposed convolution, `dW` the correlation of `delta` with the lower state."""
 
     module: nn.Conv2d
+    weight: Tensor
     point: Point
     shape: torch.Size
     value: Tensor
@@ -138,12 +145,12 @@ class _Conv2d(AbstractLinearisation):
     def pull(self, delta: Above, *, down: bool = True, learn: bool = True) -> tuple[Below | None, Gradients]:
         conv, grads, geometry = self.module, Gradients(), self._geometry()
         if not learn or not any(p.requires_grad for p in conv.parameters()):
-            return conv2d_input(self.shape, conv.weight, delta, *geometry) if down else None, grads
+            return conv2d_input(self.shape, self.weight, delta, *geometry) if down else None, grads
         # One call for all three: it reads delta once, and needs no stand-in for the lower state.
         stride, padding, dilation, groups = geometry
         mask, biases = [down, True, conv.bias is not None], None if conv.bias is None else list(conv.bias.shape)
         below, *found = torch.ops.aten.convolution_backward(
-            delta, self.point(), conv.weight, biases, stride, padding, dilation, False, [0, 0], groups, mask
+            delta, self.point(), self.weight, biases, stride, padding, dilation, False, [0, 0], groups, mask
         )
         for parameter, grad in zip((conv.weight, conv.bias), found, strict=True):
             if parameter is not None and parameter.requires_grad:
@@ -152,7 +159,7 @@ class _Conv2d(AbstractLinearisation):
 
     @torch.no_grad()
     def push(self, direction: Below) -> Above:
-        return nn.functional.conv2d(direction, self.module.weight, None, *self._geometry())
+        return nn.functional.conv2d(direction, self.weight, None, *self._geometry())
 
     @torch.no_grad()
     def learn_push(self, direction: Below, delta: Above) -> Gradients:
@@ -244,6 +251,52 @@ class _Graph(AbstractLinearisation):
 
 @final
 @dataclass(frozen=True)
+class _Detour(AbstractLinearisation):
+    """A linear map or a convolution that is left by other weights on the way down; if they learn, then what its own do.
+
+    Attributes:
+        at: the map.
+        back: the same map with the other weights, of which only the way down is used.
+        weight, other: its own weights and the others.
+    """
+
+    at: AbstractLinearisation
+    back: AbstractLinearisation
+    weight: Tensor
+    other: Tensor
+
+    @property
+    def value(self) -> Tensor:  # pyright: ignore[reportIncompatibleVariableOverride]: that of the map
+        return self.at.value
+
+    @property
+    def affine(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]: as the map
+        return self.at.affine
+
+    def send(self, below: Below) -> Above:
+        return self.at.send(below)
+
+    def pull(self, delta: Above, *, down: bool = True, learn: bool = True) -> tuple[Below | None, Gradients]:
+        _, grads = self.at.pull(delta, down=False, learn=learn)
+        return self.feedback(delta) if down else None, self._mirrored(grads)
+
+    def feedback(self, delta: Above, onto: Below | None = None, gain: float = 1.0) -> Below:
+        return self.back.feedback(delta, onto, gain).to(delta.dtype)
+
+    def push(self, direction: Below) -> Above:
+        return self.at.push(direction)
+
+    def learn_push(self, direction: Below, delta: Above) -> Gradients:
+        return self._mirrored(self.at.learn_push(direction, delta))
+
+    def _mirrored(self, grads: Gradients) -> Gradients:
+        if self.other.requires_grad and self.weight in grads:
+            grads[self.other] = grads[self.weight].clone()
+        return grads
+
+
+@final
+@dataclass(frozen=True)
 class _Chain(AbstractLinearisation):
     """Modules one after another, each at the value of the one below."""
 
@@ -285,8 +338,14 @@ def merge(grads: Gradients, more: Gradients) -> None:
         grads[parameter] = grads[parameter] + grad if parameter in grads else grad
 
 
-def linearise(module: nn.Module, point: Point) -> AbstractLinearisation:
+def linearise(module: nn.Module, point: Point, detours: Detours = NO_DETOURS) -> AbstractLinearisation:
     """Return `module` at `point()`, a state of shape `(batch, ...)`.
+
+    Args:
+        module: the map.
+        point: gives the state.
+        detours: the weights through which differences leave some of its linear maps and convolutions downwards, in the
+            place of their own.
 
     >>> layer = nn.Linear(2, 1, bias=False)
     >>> _ = nn.init.constant_(layer.weight, 3.0)
@@ -296,14 +355,20 @@ def linearise(module: nn.Module, point: Point) -> AbstractLinearisation:
     >>> at.pull(torch.tensor([[0.5]]))[0]
     tensor([[1.5000, 1.5000]])
     """
-    if type(module) is nn.Sequential and not hooked(module):
-        return _chain(module, point)
+    if in_sequence(module):
+        return _chain(module, point, detours)
+    other = detours.get(module)
+    return _single(module, point) if other is None else _detour(module, other, point)
+
+
+def _single(module: nn.Module, point: Point) -> AbstractLinearisation:
+    """One module, by its closed form where it has one."""
     state = point()
     if type(module) is nn.Linear and _plain(module, state) and state.shape[-1] == module.in_features:
         return _Linear(module, module.weight.detach(), None if module.bias is None else module.bias.detach(), point)
     with torch.no_grad():
-        if type(module) is nn.Conv2d and _plain(module, state) and _zero_padded(module):
-            return _Conv2d(module, point, state.shape, module(state))
+        if type(module) is nn.Conv2d and _plain(module, state) and zero_padded(module):
+            return _Conv2d(module, module.weight, point, state.shape, module(state))
         if type(module) is nn.Flatten and _plain(module, state):
             return _Flatten(state.shape, module(state))
         if type(module) is nn.MaxPool2d and _plain(module, state) and not module.return_indices:
@@ -328,20 +393,20 @@ def _plain(module: nn.Module, state: Tensor) -> bool:
     return not hooked(module) and not torch.is_autocast_enabled(state.device.type)
 
 
-def hooked(module: nn.Module) -> bool:
-    """Return whether hooks may change what a module computes."""
-    return bool(module._forward_hooks or module._forward_pre_hooks)
+def _detour(module: nn.Module, other: Tensor, point: Point) -> AbstractLinearisation:
+    """One module that is left by other weights."""
+    at, weight = _single(module, point), other.detach()
+    assert detourable(module)
+    if isinstance(module, nn.Linear):
+        return _Detour(at, _Linear(module, weight, None, point), module.weight, other)
+    return _Detour(at, _Conv2d(module, weight, point, point().shape, at.value), module.weight, other)
 
 
-def _zero_padded(conv: nn.Conv2d) -> bool:
-    return conv.padding_mode == "zeros" and not isinstance(conv.padding, str)
-
-
-def _chain(modules: nn.Sequential, point: Point) -> AbstractLinearisation:
+def _chain(modules: nn.Sequential, point: Point, detours: Detours) -> AbstractLinearisation:
     """Linearise the modules of a map from the bottom up."""
     links: list[AbstractLinearisation] = []
     for module in modules:
-        links.append(linearise(module, point))
+        links.append(linearise(module, point, detours))
         point = _constant(links[-1].value)
     learns = [any(p.requires_grad for p in module.parameters()) for module in modules]
     return _Chain(links, learns, point())

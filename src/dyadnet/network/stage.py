@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from dyadnet.activation import Activation
-from dyadnet.network.linearise import AbstractLinearisation, Point, linearise
+from dyadnet.network.linearise import NO_DETOURS, AbstractLinearisation, Detours, Point, linearise
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,14 +22,18 @@ class Stage:
     activation: Activation
     name: str
 
-    def linearise(self, below: Point) -> AbstractLinearisation:
+    def linearise(self, below: Point, detours: Detours = NO_DETOURS) -> AbstractLinearisation:
         """Return the map at the state `below()`.
+
+        Args:
+            below: gives the state.
+            detours: weights through which differences travel down in the place of the map's own.
 
         Raises:
             ValueError: naming the stage, if it cannot take a state of that shape.
         """
         try:
-            return linearise(self.map, below)
+            return linearise(self.map, below, detours)
         except RuntimeError as error:
             shape = tuple(below().shape)
             raise ValueError(f"{self.name} cannot take states of shape {shape}: {_first_line(error)}") from error

@@ -19,7 +19,8 @@ from typing import final
 import torch
 from torch import Tensor
 
-from dyadnet.network.linearise import AbstractLinearisation, Gradients, merge
+from dyadnet.network.feedback import AbstractFeedback, Straight
+from dyadnet.network.linearise import NO_DETOURS, AbstractLinearisation, Gradients, merge
 from dyadnet.network.stage import Stage
 from dyadnet.network.state import AbstractState, Activity, States
 from dyadnet.relax.schedule import AbstractSchedule, BottomUp, OddEven, Parallel
@@ -109,12 +110,20 @@ class ChainWiring(AbstractCoupling):
         x: inputs `(batch, ...)`.
         states: the states that layers are in; others have not been visited.
         copies: how many copies of the batch the states hold one after another, all with the same input.
+        path: the feedback weights that stand in for the transposes; None for none.
     """
 
     def __init__(
-        self, stages: tuple[Stage, ...], gain: float, x: Tensor, states: dict[int, AbstractState], copies: int = 1
+        self,
+        stages: tuple[Stage, ...],
+        gain: float,
+        x: Tensor,
+        states: dict[int, AbstractState],
+        copies: int = 1,
+        path: AbstractFeedback | None = None,
     ) -> None:
-        self.stages, self.gain, self.depth, self.copies = stages, gain, len(stages), copies
+        self.stages, self.gain, self.depth, self.copies, self.path = stages, gain, len(stages), copies, path
+        self.detours = NO_DETOURS if path is None else path.detours()
         self.states = {0: Activity(x)} | states
         self.at: dict[int, tuple[AbstractState, AbstractLinearisation]] = {}
         self.values: dict[int, tuple[AbstractState, Tensor]] = {}
@@ -123,7 +132,7 @@ class ChainWiring(AbstractCoupling):
         """Return the wiring of the same inputs and other states."""
         inputs = self.states[0]
         held = {0: inputs} | dict(enumerate(states, 1))
-        other = ChainWiring(self.stages, self.gain, inputs.mean(), held, copies)
+        other = ChainWiring(self.stages, self.gain, inputs.mean(), held, copies, self.path)
         other.values[1] = inputs, _repeat(self.sent(1)[: len(inputs.mean())], copies)
         other.at = {k: held for k, held in self.at.items() if held[1].affine or k == 1}
         return other
@@ -150,7 +159,7 @@ class ChainWiring(AbstractCoupling):
             return held[1]
         below = self.state(k - 1)
         point = below.mean if _imaginary(below) is None else lambda: below.mean().real
-        at = self.stages[k - 1].linearise(point)
+        at = self.stages[k - 1].linearise(point, self.detours)
         self.at[k] = below, at
         self.values.pop(k, None)
         return at
@@ -193,7 +202,11 @@ class ChainWiring(AbstractCoupling):
         return self.gain ** (k - self.depth)
 
     def feedback(self, k: int) -> Tensor | None:
-        """Return `v_k`."""
+        """Return `v_k`; errors that go straight from the output to layer k are all that it hears."""
+        if isinstance(self.path, Straight):
+            output = self.states.get(self.depth) if k < self.depth else None
+            error = None if output is None else output.error()
+            return None if error is None else self.path.send(k, error)
         errors: dict[int, Tensor] = {}
         for j in (k - 1, k + 1):
             state = self.states.get(j)
@@ -220,11 +233,25 @@ class ChainWiring(AbstractCoupling):
         down = torch.complex(at.feedback(above.real), at.feedback(above.imag))
         return down if onto is None else torch.add(onto, down, alpha=gain)
 
-    def finish(self, k: int) -> tuple[Tensor | None, AbstractLinearisation | None]:
-        """Return the error of layer k and its stage, which nothing reads any more: neither will change again."""
+    def finish(self, k: int, *, forget: bool = False) -> tuple[dict[int, Tensor | None], Gradients]:
+        """Return what layer k sends to layers below for good, and what its stage learns: it will not change again.
+
+        Args:
+            k: the layer.
+            forget: whether its state goes as well.
+        """
         _, at = self.at.pop(k, (None, None))
         self.values.pop(k, None)
-        return self.state(k).error(), at
+        error = self.state(k).error()
+        if forget:
+            del self.states[k]
+        straight = self.path if isinstance(self.path, Straight) else None
+        if error is None or at is None:
+            return {} if straight else {k - 1: None}, {}
+        below, grads = at.pull(error, down=k > 1 and straight is None)
+        if straight is None:
+            return {k - 1: below}, grads
+        return {j: straight.send(j, error) for j in range(1, k)} if k == self.depth else {}, grads
 
     def learn(self, deltas: dict[int, Tensor]) -> Gradients:
         """Return the gradients of `sum_k <map_k(mean_{k-1}), delta_k>`."""
@@ -290,7 +317,7 @@ class ChainWiring(AbstractCoupling):
 
     def probe(self) -> "ChainWiring":
         """Return the wiring of one sample, with its layers at the feedforward activities."""
-        probe = ChainWiring(self.stages, self.gain, self.states[0].mean()[:1], {})
+        probe = ChainWiring(self.stages, self.gain, self.states[0].mean()[:1], {}, path=self.path)
         s = probe.states[0].mean()
         for k, stage in enumerate(self.stages, 1):
             s = stage.activation.f(probe.stage(k, renew=True).value)

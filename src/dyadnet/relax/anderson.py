@@ -8,14 +8,16 @@ a sample whose residual has become longer takes the plain pass and forgets what 
 """
 
 from collections import deque
+from typing import final
 
 import torch
 from torch import Tensor
 
-from dyadnet.network.state import AbstractMovable, AbstractState
+from dyadnet.relax.mixing import AbstractMixer
 
 
-class Mixer:
+@final
+class Mixer(AbstractMixer):
     """The memory of an accelerated relaxation.
 
     Args:
@@ -29,22 +31,11 @@ class Mixer:
         self.gaps: deque[Tensor] = deque(maxlen=memory)
         self.known: Tensor | None = None  # how many of the last passes each sample may combine
 
-    def mix(self, before: dict[int, AbstractState], states: dict[int, AbstractState]) -> None:
-        """Replace the states that a pass reached by their combination with those of earlier passes."""
-        old, new = _movable(before), _movable(states)
-        if _shapes(old) != _shapes(new):
-            return
-        reached = _flat(new)
+    def combine(self, old: Tensor, reached: Tensor) -> Tensor:
+        """Return the best combination."""
         self.reached.append(reached)
-        self.gaps.append(reached - _flat(old))
-        combined, start = self._combined(), 0
-        for k, state in new.items():
-            parts = []
-            for part in state.parts():
-                size = part[0].numel()
-                parts.append(combined[:, start : start + size].reshape(part.shape))
-                start += size
-            states[k] = state.of_parts(parts)
+        self.gaps.append(reached - old)
+        return self._combined()
 
     def _combined(self) -> Tensor:
         """The best combination, `(batch, all parts)`."""
@@ -72,17 +63,3 @@ class Mixer:
             recent = torch.arange(passes, 0, -1, device=gaps.device) <= known[:, None]
         self.known = known
         return recent
-
-
-def _movable(states: dict[int, AbstractState]) -> dict[int, AbstractMovable]:
-    """The states of the layers, without the input's."""
-    return {k: state for k, state in sorted(states.items()) if k > 0 and isinstance(state, AbstractMovable)}
-
-
-def _shapes(states: dict[int, AbstractMovable]) -> dict[int, list[torch.Size]]:
-    return {k: [part.shape for part in state.parts()] for k, state in states.items()}
-
-
-def _flat(states: dict[int, AbstractMovable]) -> Tensor:
-    """All parts of all layers in one row a sample."""
-    return torch.cat([part.flatten(1) for state in states.values() for part in state.parts()], 1)

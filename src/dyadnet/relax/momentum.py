@@ -1,72 +1,46 @@
-"""Acceleration of whole passes by momentum (Nesterov 1983; with projections Beck and Teboulle 2009).
+"""Momentum over whole passes, sample by sample (Nesterov 1983).
 
-A pass takes the states `y_t` to `s_{t+1}`; the next one starts from
+A pass maps states `y` to `s = g(y)`. The next one begins ahead of where the last two led:
 
-    y_{t+1} = s_{t+1} + m_t (s_{t+1} - s_t)
+    y = s + m (s - s_before),                   s_before: at first where the first pass began
 
-with a constant `m`, or with `m_t = (u_t - 1) / u_{t+1}`, `u_{t+1} = (1 + sqrt(1 + 4 u_t^2)) / 2`, `u_1 = 1`. Then a
-sample whose pass turned against its last movement, `<y_t - s_{t+1}, s_{t+1} - s_t> > 0`, has gone too far, and its `u`
-begins anew (O'Donoghue and Candes 2015).
+with a constant `m`, or with one that grows:
+
+    m = (t - 1)/t_next,        t_next = (1 + sqrt(1 + 4 t^2)) / 2,        t = 1 at first
+
+Over one projected gradient step of a convex function this is FISTA (Beck and Teboulle 2009). A sample that its growing
+momentum carries uphill, `<y_before - s, s - s_before> > 0`, begins anew (O'Donoghue and Candes 2015).
 """
+
+from typing import final
 
 import torch
 from torch import Tensor
 
-from dyadnet.network.state import AbstractMovable, AbstractState
-
-Parts = dict[int, list[Tensor]]
+from dyadnet.relax.mixing import AbstractMixer
 
 
-class Momentum:
-    """The memory of an accelerated relaxation.
+@final
+class Momentum(AbstractMixer):
+    """The memory of an accelerated relaxation: where the last pass led, and how far ahead to begin.
 
     Args:
         constant: the momentum; None lets it grow.
     """
 
-    def __init__(self, constant: float | None) -> None:
+    def __init__(self, constant: float | None = None) -> None:
         self.constant = constant
-        self.last: dict[int, AbstractState] = {}
-        self.u: Tensor | float = 1.0  # of every sample, once there is any
+        self.before: Tensor | None = None
+        self.t: Tensor | None = None
 
-    def mix(self, before: dict[int, AbstractState], states: dict[int, AbstractState]) -> None:
-        """Let states go on as they have moved from one pass to the next.
-
-        Args:
-            before: where the pass began.
-            states: what it reached; changed in place.
-        """
-        last, self.last = self.last or before, dict(states)
-        moved = {k: _difference(state, last.get(k)) for k, state in states.items()}
-        moves: Parts = {k: move for k, move in moved.items() if move is not None}
-        if not moves:
-            return
-        momentum = self._grown(before, moves) if self.constant is None else self.constant
-        for k, move in moves.items():
-            state = states[k]
-            assert isinstance(state, AbstractMovable)
-            ahead = [_ahead(part, step, momentum) for part, step in zip(state.parts(), move, strict=True)]
-            states[k] = state.of_parts(ahead)
-
-    def _grown(self, before: dict[int, AbstractState], moves: Parts) -> Tensor:
-        """The momentum of every sample, `(batch,)`."""
-        back = {k: _difference(before[k], self.last[k]) or [] for k in moves}
-        pairs = [pair for k, move in moves.items() for pair in zip(back[k], move, strict=True)]
-        turned = sum((one * other).flatten(1).sum(1) for one, other in pairs) > 0
-        u = torch.where(torch.as_tensor(turned), 1.0, self.u)
-        self.u = (1 + (1 + 4 * u * u).sqrt()) / 2
-        return (u - 1) / self.u
-
-
-def _difference(new: AbstractState, old: AbstractState | None) -> list[Tensor] | None:
-    """How far the parts of a state lie from those of another; None where nothing can have moved."""
-    if new is old or not isinstance(new, AbstractMovable) or not isinstance(old, AbstractMovable):
-        return None
-    return [n - o for n, o in zip(new.parts(), old.parts(), strict=True)]
-
-
-def _ahead(part: Tensor, step: Tensor, momentum: Tensor | float) -> Tensor:
-    """A part that goes on along its last step."""
-    if not isinstance(momentum, Tensor):
-        return torch.add(part, step, alpha=momentum)
-    return torch.addcmul(part, step, momentum.view(-1, *[1] * (part.dim() - 1)).to(part.dtype))
+    def combine(self, old: Tensor, reached: Tensor) -> Tensor:
+        """Return where the momentum carries."""
+        moved = reached - (old if self.before is None else self.before)
+        self.before = reached
+        if self.constant is not None:
+            return torch.add(reached, moved, alpha=self.constant)
+        uphill = ((old - reached).conj() * moved).real.sum(1, keepdim=True) > 0
+        t = torch.ones_like(uphill, dtype=reached.real.dtype) if self.t is None else self.t
+        ahead = (1 + (1 + 4 * t * t).sqrt()) / 2
+        self.t = ahead.where(~uphill, 1.0)
+        return reached + ((t - 1) / ahead).where(~uphill, 0.0) * moved

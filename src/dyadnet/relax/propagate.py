@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dyadnet.network.base import AbstractNetwork
+from dyadnet.network.base import AbstractHopfield, AbstractNetwork
 from dyadnet.network.layered import Layered
 from dyadnet.network.linearise import Gradients, merge
 from dyadnet.network.state import Neuron, States
@@ -43,6 +43,8 @@ def chain(net: AbstractNetwork) -> Layered:
     """
     if isinstance(net, Layered) and net.gain == 0:
         return net
+    if not isinstance(net, AbstractHopfield):
+        raise ValueError(f"this rule is for feedforward chains: {net.energy_missing()}")
     kind = f"layered network of lam={net.lam:g}" if isinstance(net, Layered) else "densely connected network"
     raise ValueError(
         f"a {kind} has loops, and this rule is for feedforward chains: use Dyadic or RecurrentBackprop, or lam=0.5"
@@ -81,6 +83,7 @@ def propagate(
     _check(net, x, states, again=again)
     wiring = net.wire(x, states)
     last = {k: i for i, group in enumerate(order) for k in group}
+    finished: set[int] = set()
     arrived: dict[int, Tensor | None] = {}  # feedback from layers that will not change again
     output, grads = None, Gradients()
     for i, group in enumerate(order):
@@ -90,16 +93,15 @@ def propagate(
         for k in group:  # messages are popped: a state holds on to what it needs of them
             wiring.states[k] = neuron(k, *messages.pop(k), wiring.states.get(k))
         for k in sorted((k for k in group if last[k] == i), reverse=True):
-            error, at = wiring.finish(k)
-            if not keep_states and (k == wiring.depth or k in arrived):
-                del wiring.states[k]  # neither the layer above nor the one below reads it any more
+            # Neither the layer above nor one below reads the state any more.
+            unread = k == wiring.depth or k + 1 in finished
+            sent, found = wiring.finish(k, forget=unread and not keep_states)
+            finished.add(k)
             arrived.pop(k, None)
-            arrived[k - 1] = None
-            if error is not None and at is not None:
-                arrived[k - 1], found = at.pull(error, down=k > 1)
-                merge(grads, found)
-            del error, at
-    silent = [p for stage in net.stages for p in stage.parameters() if p not in grads]
+            arrived |= sent
+            merge(grads, found)
+            del sent, found
+    silent = [p for p in net.parameters() if p.requires_grad and p not in grads]
     grads |= {parameter: torch.zeros_like(parameter) for parameter in silent}
     reached = [wiring.state(k) for k in range(1, wiring.depth + 1)] if keep_states else None
     # Means that have moved with the error are no prediction: it then takes a pass of its own.

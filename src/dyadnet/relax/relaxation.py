@@ -16,6 +16,7 @@ from torch import Tensor
 from dyadnet.network.state import AbstractMovable, AbstractState, Neuron, distance
 from dyadnet.network.wiring import AbstractWiring
 from dyadnet.relax.anderson import Mixer
+from dyadnet.relax.mixing import AbstractMixer
 from dyadnet.relax.momentum import Momentum
 from dyadnet.relax.schedule import AbstractSchedule, Group, OddEven
 from dyadnet.relax.solver import Accelerated, Anderson, Damped, OverRelaxed, Solver
@@ -197,12 +198,12 @@ def step_factor(relaxation: Relaxation, wiring: AbstractWiring) -> float:
         case Anderson():
             return solver.factor or sqrt(wiring.best_factor(schedule, iterations=8, margin=1.05))
         case Accelerated():
-            return solver.factor or wiring.best_factor(schedule, iterations=8, margin=1.05)
+            return solver.factor or min(1.0, wiring.best_factor(schedule, iterations=8, margin=1.05))
     return 1.0
 
 
-def _mixer(solver: Solver, factor: float) -> Mixer | Momentum | None:
-    """What changes the states between two passes."""
+def _mixer(solver: Solver, factor: float) -> AbstractMixer | None:
+    """What accelerates whole passes."""
     match solver:
         case Anderson():
             return Mixer(solver.memory, guarded=factor == 1)

@@ -73,12 +73,14 @@ class Anderson:
 @final
 @dataclass(frozen=True)
 class Accelerated:
-    """Go on after every pass in the direction in which it has moved (Nesterov 1983).
+    """Momentum over whole passes: begin each ahead of where the last two led (Nesterov 1983).
+
+    For updates that descend an energy, convex ones above all: it takes about the root of the passes of plain updates.
 
     Args:
         momentum: the share of the last movement that is added, in [0, 1). None lets it grow with every pass, and begin
-            anew in a sample whose last pass turned against it (O'Donoghue and Candes 2015).
-        factor: of the updates in a pass; None stands for the best one without acceleration.
+            anew in a sample that it carries uphill (O'Donoghue and Candes 2015).
+        factor: of the updates in a pass; None stands for the best one without acceleration, and at most 1.
     """
 
     momentum: float | None = None

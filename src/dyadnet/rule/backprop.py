@@ -8,6 +8,7 @@ from torch import Tensor
 
 from dyadnet.loss import Loss, as_loss
 from dyadnet.network.base import AbstractNetwork
+from dyadnet.network.lifted import Lifted
 from dyadnet.network.state import States
 from dyadnet.relax.propagate import chain
 from dyadnet.rule.base import AbstractRule, Estimate
@@ -16,7 +17,9 @@ from dyadnet.rule.base import AbstractRule, Estimate
 @final
 @dataclass(frozen=True)
 class Backprop(AbstractRule):
-    """The exact gradient of the mean loss.
+    """The exact gradient of the mean loss, through the transpose of the weights whatever the feedback path.
+
+    Lifted networks are differentiated implicitly.
 
     >>> from dyadnet import Layered, squared_error
     >>> net = Layered.from_sequential(torch.nn.Sequential(torch.nn.Linear(1, 1, bias=False)))
@@ -39,7 +42,8 @@ class Backprop(AbstractRule):
         keep_states: bool = True,
     ) -> Estimate:
         """Differentiate the mean loss; there are no states to start from or to keep."""
-        chain(net)
+        if not isinstance(net, Lifted):
+            chain(net)
         parameters = [p for p in net.parameters() if p.requires_grad]
         with torch.enable_grad():
             output = net(x)

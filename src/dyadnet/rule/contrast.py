@@ -39,7 +39,7 @@ def real_phases(beta: float, side: Side) -> Phases:
 
 
 def energy_of(net: AbstractNetwork) -> AbstractEnergy:
-    """Return the quadratic energy of a feedforward chain, else the Hopfield energy.
+    """Return the lifted energy of a feedforward chain, else the Hopfield energy.
 
     Raises:
         ValueError: if the network has neither.

@@ -18,7 +18,7 @@ from typing import final
 import torch
 from torch import Tensor
 
-from dyadnet.activation import Activation
+from dyadnet.activation import IDENTITY, Activation
 from dyadnet.loss import AbstractLoss, Loss, as_loss
 from dyadnet.network.base import AbstractNetwork
 from dyadnet.network.state import AbstractMovable, AbstractState, Neuron, States
@@ -76,8 +76,8 @@ class Multiplied(AbstractMovable):
 
     def error(self) -> Tensor | None:
         """Return `delta_k = f'(a_k) * lambda_k`."""
-        if self.multiplier is None:
-            return None
+        if self.multiplier is None or self.activation is IDENTITY:
+            return self.multiplier
         with torch.enable_grad():
             leaf = self.drive.detach().requires_grad_()
             return torch.autograd.grad(self.activation.f(leaf), leaf, self.multiplier)[0]

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from dyadnet.loss import Loss, as_loss
 from dyadnet.network.base import AbstractNetwork, hopfield
+from dyadnet.network.layered import Layered
 from dyadnet.network.state import States
 from dyadnet.relax.relaxation import Relaxation, settle
 from dyadnet.rule.base import AbstractRule, Estimate
@@ -28,6 +29,9 @@ class RecurrentBackprop(AbstractRule):
 
     Args:
         relaxation: how states and multipliers reach equilibrium; None stands for the network's own.
+
+    Raises:
+        ValueError: in `estimate`, if the network has a feedback path.
     """
 
     relaxation: Relaxation | None = None
@@ -44,6 +48,8 @@ class RecurrentBackprop(AbstractRule):
         keep_states: bool = True,
     ) -> Estimate:
         """Relax states and multipliers together."""
+        if isinstance(net, Layered) and net.feedback is not None:
+            raise ValueError("RecurrentBackprop sends errors through the transpose: take net.with_feedback(None)")
         net.check_steady()
         loss, wiring = as_loss(loss), net.wire(x, states)
         neuron = multiplied(hopfield(net, "recurrent backpropagation").activations, loss, x, y)

@@ -1,6 +1,7 @@
 """What a run computes where its settings leave that open: every rule gets the network that it needs.
 
     backprop, lagrangian, dual-propagation                                   mlp
+    feedback-alignment, direct-feedback-alignment                            mlp, feedback random or direct
     equilibrium-propagation, contrastive-hebbian, coupled-learning           hopfield, lam = 1; dense: symmetric
     dyadic, recurrent-backprop                                               hopfield, lam = 0; dense: free
 
@@ -28,10 +29,12 @@ from dyadnet.relax.relaxation import Relaxation
 from dyadnet.relax.schedule import Parallel
 from dyadnet.relax.solver import Anderson
 from dyadnet.relax.stopping import Count, Residual
+from dyadnet.rule.backprop import Backprop
 from dyadnet.rule.base import AbstractRule
 from dyadnet.rule.contrastive_hebbian import ContrastiveHebbian, CoupledLearning
 from dyadnet.rule.dyadic import Dyadic
 from dyadnet.rule.equilibrium_propagation import EquilibriumPropagation
+from dyadnet.rule.feedback_alignment import DirectFeedbackAlignment, FeedbackAlignment
 from dyadnet.rule.recurrent_backprop import RecurrentBackprop
 from dyadnet.train.models import ACTIVATIONS, ActivationName, Initialisation, NetworkName, build, initialise
 from dyadnet.train.settings import LossName, Settings
@@ -52,6 +55,7 @@ class Plan:
         activation: of the hidden units.
         init: how weights are drawn; None for a dense network, which draws its own.
         loss: the name of the loss.
+        feedback: the path of the errors; None for the transpose.
     """
 
     network: NetworkName
@@ -60,6 +64,7 @@ class Plan:
     activation: ActivationName
     init: Initialisation | None
     loss: LossName
+    feedback: str | None = None
 
 
 def choose(settings: Settings, rule: AbstractRule) -> Plan:
@@ -88,6 +93,7 @@ def choose(settings: Settings, rule: AbstractRule) -> Plan:
         settings.activation or ("tanh" if smooth else "hard-sigmoid" if feedback else "relu"),
         None if lam is None or network == "dense" else settings.init or _initialisation(lam),
         settings.loss or ("squared-error" if feedback else "cross-entropy"),
+        settings.feedback or _path(rule),
     )
 
 
@@ -97,7 +103,7 @@ def unused(settings: Settings, rule: AbstractRule) -> dict[str, str]:
     >>> unused(Settings(order="sweeps"), names.rule("backprop"))
     {'order': 'for rules that relax, which backprop does not'}
     """
-    network, structure, _ = _network(settings, rule)
+    network, structure, lam = _network(settings, rule)
     found: dict[str, str] = {}
     if _needs(rule) == "chain":
         found = dict.fromkeys(_RELAXATION, f"for rules that relax, which {_named(rule)} does not")
@@ -108,6 +114,10 @@ def unused(settings: Settings, rule: AbstractRule) -> dict[str, str]:
         found["structure"] = f"for the dense network, not for {network}"
     elif structure != "interpolated":
         found["lam"] = f"for layered networks, and for the dense one of structure interpolated, not {structure}"
+    if isinstance(rule, Backprop):
+        found["feedback"] = "for other rules: the errors of backprop travel through the transpose"
+    elif network == "dense" or lam != 0.5:
+        found["feedback"] = "for feedforward chains, lam 0.5"
     if network == "dense":
         found["init"] = "for layered networks: a dense one draws its own weights"
     return {name: why for name, why in found.items() if getattr(settings, name) is not None}
@@ -212,4 +222,12 @@ def _made(plan: Plan, hidden: Sequence[int], shape: Sequence[int], classes: int)
     kind = "mlp" if plan.network == "hopfield" else plan.network
     model = build(kind, shape, classes, hidden, plan.activation, feedback=plan.lam != 0.5)
     initialise(model, plan.init)
-    return Layered.from_sequential(model, plan.lam)
+    path = None if plan.feedback is None else names.feedback(plan.feedback)
+    return Layered.from_sequential(model, plan.lam, feedback=path)
+
+
+def _path(rule: AbstractRule) -> str | None:
+    """The feedback path that a rule needs."""
+    if isinstance(rule, FeedbackAlignment):
+        return "random"
+    return "direct" if isinstance(rule, DirectFeedbackAlignment) else None

@@ -45,6 +45,8 @@ class Settings:
     """How weights are drawn: He, LeCun or Glorot with zero biases, or torch's defaults; he, or lecun with feedback."""
     loss: LossName | None = None
     """One value a sample; cross-entropy, or with feedback squared-error against one-hot rows."""
+    feedback: str | None = None
+    """How errors travel down a chain: random:seed=0, sign-symmetric, kolen-pollack or direct; else the transpose."""
     order: str | None = None
     """How layers take turns to relax: odd-even, sweeps, bottom-up, random-order or (dense by default) parallel."""
     solver: str | None = None
