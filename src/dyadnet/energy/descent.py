@@ -34,7 +34,7 @@ class Descent:
     ) -> None:
         self.wiring, self.output, self.momentum = wiring, output, momentum
         layers = range(1, wiring.depth + 1)
-        self.depth, self.gamma = wiring.depth, wiring.gamma
+        self.depth, self.gamma, self.weak = wiring.depth, wiring.gamma, wiring.gamma != 1
         self.potentials = dict(enumerate(wiring.potentials, 1))
         self.steps = dict(enumerate(steps, 1))
         self.s = {k: wiring.state(k).s for k in layers}
@@ -42,6 +42,8 @@ class Descent:
         self.drive = {k: wiring.drive(k) for k in layers}
         self.at = {k: wiring.chain.stage(k, renew=True) for k in layers}
         self.last: dict[int, Tensor] = {}
+        self.owned: set[int] = set()
+        """Layers that have moved, in memory of their own."""
         self.lowest = next((k for k in layers if not wiring.state(k).resting), self.depth + 1)
         """The lowest layer that has left the place where a forward pass put it."""
         self.changed = self.depth
@@ -55,19 +57,23 @@ class Descent:
         self.changed = self.lowest = max(self.lowest - 1, 1)
         sent, far = None, []
         for k in range(self.depth, self.lowest - 1, -1):
-            potential, s, shown, drive = self.potentials[k], self.s[k], self.shown[k], self.drive[k]
-            heard, sent = sent, potential.sent(s, drive) if k > self.lowest else None  # as of now, before it moves
-            if k == self.depth:
-                moved = target = drive if self.output is None else self.output(drive, s)
-            else:
-                assert heard is not None
-                feedback = self.at[k + 1].feedback(heard if self.gamma == 1 else self.gamma * heard)
-                moved = potential.moved(s, shown, drive, feedback, self.steps[k])
-                target = potential.moved(s, shown, drive, feedback, 1.0) if look else moved
+            s, heard = self.s[k], sent
+            sent = self.potentials[k].sent(s, self.drive[k]) if k > self.lowest else None  # as of now, before it moves
+            feedback = None if heard is None else self.at[k + 1].feedback(heard * self.gamma if self.weak else heard)
             if look:
-                far.append(distance(Activity(s), Activity(target)))
-            self.s[k], self.shown[k] = moved, potential.shown(moved)
+                far.append(distance(Activity(s), Activity(self._moved(k, s.clone(), feedback, 1.0))))
+            if k not in self.owned:
+                s = s.clone()
+                self.owned.add(k)
+            self.s[k] = moved = self._moved(k, s, feedback, self.steps.get(k, 1.0))
+            self.shown[k] = self.potentials[k].shown(moved)
         return reduce(torch.maximum, far) if look else None
+
+    def _moved(self, k: int, s: Tensor, feedback: Tensor | None, step: float) -> Tensor:
+        """Layer k after a step from `s`, which may be overwritten."""
+        if feedback is None:
+            return self.drive[k] if self.output is None else self.output(self.drive[k], s)
+        return self.potentials[k].moved_(s, self.shown[k], self.drive[k], feedback, step)
 
     def states(self) -> list[AbstractState]:
         """Return the layers where they are, and leave them there."""
@@ -92,8 +98,7 @@ class Descent:
         for k, last in self.last.items():
             if reached[k] is not last:
                 potential = self.potentials[k]
-                ahead = torch.add(reached[k], reached[k] - last, alpha=self.momentum)
-                self.s[k] = s = potential.allowed(ahead)
+                self.s[k] = s = potential.allowed(torch.lerp(last, reached[k], 1 + self.momentum))
                 self.shown[k] = potential.shown(s)
         self.last = reached
 

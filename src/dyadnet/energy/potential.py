@@ -20,7 +20,6 @@ import abc
 from dataclasses import dataclass
 from typing import ClassVar, final
 
-import torch
 from torch import Tensor
 
 from dyadnet.activation import Activation
@@ -64,17 +63,17 @@ class AbstractPotential(abc.ABC):
         """Return the state next to `s` that is allowed."""
         return s
 
-    def moved(self, s: Tensor, shown: Tensor, a: Tensor, feedback: Tensor, step: float) -> Tensor:
+    def moved_(self, s: Tensor, shown: Tensor, a: Tensor, feedback: Tensor, step: float) -> Tensor:
         """Return the layer after a step towards its target, at what is allowed next to `s + step (rest + felt - s)`.
 
         Args:
-            s: where the layer is.
+            s: where the layer is; free to be overwritten.
             shown: what it shows.
             a: its drive.
             feedback: what it hears from above.
             step: how far it goes.
         """
-        return self.allowed(torch.lerp(s, self.rest(a) + self.felt(feedback, s, shown), step))
+        return self.allowed(s.lerp_(self.rest(a) + self.felt(feedback, s, shown), step))
 
 
 @final
@@ -127,9 +126,10 @@ class Predictive(AbstractPotential):
         """Return `f'(s) v`."""
         return self.activation.derivative(s, shown) * feedback
 
-    def moved(self, s: Tensor, shown: Tensor, a: Tensor, feedback: Tensor, step: float) -> Tensor:
+    def moved_(self, s: Tensor, shown: Tensor, a: Tensor, feedback: Tensor, step: float) -> Tensor:
         """Return the layer after a step, in fewer passes over memory."""
-        return torch.addcmul(torch.lerp(s, a, step), feedback, self.activation.derivative(s, shown), value=step)
+        slope = self.activation.derivative(s, shown)
+        return s.lerp_(a, step).addcmul_(feedback, slope, value=step)
 
 
 @final
