@@ -15,14 +15,18 @@ import torch
 from torch import Tensor, nn
 
 from dyadnet import (
+    LPOM,
     AbstractRule,
+    AuxiliaryCoordinates,
     Backprop,
     BottomUp,
     DualPropagation,
     Lagrangian,
     Layered,
+    LiftedProximal,
     OddEven,
     Parallel,
+    PredictiveCoding,
     RandomOrder,
     Sweeps,
     cross_entropy,
@@ -101,6 +105,13 @@ RULES: dict[str, AbstractRule] = {
     "stabilised, alpha 0": DualPropagation(variant="stabilised", alpha=0, schedule=Sweeps(20)),
     "feedback alignment along the transpose": Along(FeedbackAlignment()),
     "feedback alignment along the transpose, odd-even": Along(FeedbackAlignment(OddEven())),
+    "auxiliary coordinates": AuxiliaryCoordinates(0.05, steps=30, momentum=0.6),
+    "predictive coding": PredictiveCoding(0.05, steps=30, momentum=0.6),
+    "alternating minimisation": PredictiveCoding(0.05, "alternating"),
+    "fixed predictions": PredictiveCoding(variant="fixed-prediction"),
+    "z-il": PredictiveCoding(variant="z-il"),
+    "lpom": LPOM(0.03, steps=40),
+    "lifted proximal": LiftedProximal(0.03, steps=40),
 }
 NO_GRADIENTS: dict[str, AbstractRule] = {
     "feedback alignment": Along(FeedbackAlignment(), RandomFeedback(seed=1)),
@@ -110,18 +121,34 @@ NO_GRADIENTS: dict[str, AbstractRule] = {
     "dual propagation without transport": Along(DualPropagation(), RandomFeedback(seed=1)),
 }
 """Rules that do not tend to the gradient of the loss, whatever their strength."""
-ONE_SWEEP = {name: rule for name, rule in RULES.items() if getattr(rule, "schedule", Sweeps()) == Sweeps()}
+PROJECTING = (LPOM, LiftedProximal)
+"""Rules for ReLU, hard sigmoid and linear units."""
+LIFTED = (AuxiliaryCoordinates, PredictiveCoding, *PROJECTING)
+UNSETTLED = ("auxiliary coordinates", "predictive coding", "alternating minimisation")
+"""Rules that here stop before their states settle, so that their error does not vanish with the nudge."""
 ALL_RULES = RULES | NO_GRADIENTS
-RELAXING = {name: rule for name, rule in ALL_RULES.items() if getattr(rule, "schedule", Sweeps()) != Sweeps()}
+
+
+def one_sweep(rule: AbstractRule) -> bool:
+    """Whether every map is evaluated once."""
+    return not isinstance(rule, LIFTED) and getattr(rule, "schedule", Sweeps()) == Sweeps()
+
+
+ONE_SWEEP = {name: rule for name, rule in RULES.items() if one_sweep(rule)}
+RELAXING = {name: rule for name, rule in ALL_RULES.items() if not one_sweep(rule)}
 
 
 def with_beta(rule: AbstractRule, beta: float) -> AbstractRule:
     """The rule at another strength, or itself where it has none."""
-    return dataclasses.replace(rule, beta=beta) if isinstance(rule, DualPropagation) else rule
+    if isinstance(rule, PROJECTING):
+        return dataclasses.replace(rule, gamma=beta)
+    return dataclasses.replace(rule, beta=beta) if hasattr(rule, "beta") else rule
 
 
 def order_of(rule: AbstractRule) -> float:
     """The power of beta with which the error of the gradient falls; infinite for exact rules."""
+    if isinstance(rule, LIFTED):
+        return 1 if isinstance(rule, PROJECTING) else inf
     return (2 if rule.alpha == 0.5 else 1) if isinstance(rule, DualPropagation) else inf
 
 
@@ -132,13 +159,13 @@ def mlp(activation: Callable[[], nn.Module] = nn.Tanh) -> nn.Sequential:
     return nn.Sequential(nn.Linear(5, 7), activation(), nn.Linear(7, 6), activation(), nn.Linear(6, 4))
 
 
-def conv_pool() -> nn.Sequential:
+def conv_pool(*, projections: bool = False) -> nn.Sequential:
     return nn.Sequential(
         nn.Conv2d(2, 3, 3, padding=1),
-        nn.Tanh(),
+        nn.ReLU() if projections else nn.Tanh(),
         nn.MaxPool2d(2),
         nn.Conv2d(3, 4, 3, stride=2),
-        UnitSigmoid(),
+        nn.Hardtanh(0, 1) if projections else UnitSigmoid(),
         nn.Flatten(),
         nn.Linear(4, 4),
     )
@@ -201,6 +228,33 @@ SMOOTH: dict[str, Callable[[], Problem]] = {
     "conv-pool": NETWORKS["conv-pool"],
     "normed": NETWORKS["normed"],
 }
+
+CLIPPED: dict[str, Callable[[], Problem]] = {
+    "relu mlp": NETWORKS["relu mlp"],
+    "conv-pool": lambda: problem(conv_pool(projections=True), 2, 6, 6),
+}
+
+
+def activation_of(rule: AbstractRule) -> Callable[[], nn.Module]:
+    """An activation that a rule can take."""
+    return nn.ReLU if isinstance(rule, PROJECTING) else nn.Tanh
+
+
+def usual(rule: AbstractRule) -> Problem:
+    """A convolutional network that a rule can take."""
+    return (CLIPPED if isinstance(rule, PROJECTING) else NETWORKS)["conv-pool"]()
+
+
+def on(
+    networks: dict[str, Callable[[], Problem]], rules: dict[str, AbstractRule]
+) -> dict[str, tuple[AbstractRule, Callable[[], Problem]]]:
+    """Every rule on every network that it can take."""
+    return {
+        f"{name}, {kind}": (rule, make)
+        for name, rule in rules.items()
+        for kind, make in (CLIPPED if isinstance(rule, PROJECTING) else networks).items()
+    }
+
 
 LOSSES: dict[str, AbstractLoss] = {"cross-entropy": cross_entropy, "squared error": squared_error}
 

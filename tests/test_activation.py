@@ -59,6 +59,14 @@ def test_the_range_is_tight(name):
 
 
 @names
+def test_the_derivative_is_that_of_the_module(name):
+    a = torch.randn(500, dtype=torch.float64).mul_(3).requires_grad_()
+    activation, expected = known(name), torch.autograd.grad(ACTIVATIONS[name]()(a).sum(), a)[0]
+    a = a.detach()
+    assert_close(activation.derivative(a, activation.f(a)), expected, rtol=1e-13, atol=1e-14)
+
+
+@names
 def test_kinks_are_where_the_slope_jumps(name):
     activation, step = known(name), 1e-4
     kinks = [kink for kink in activation.kinks if abs(kink) < 10]

@@ -6,7 +6,24 @@ from math import isinf, log2
 
 import pytest
 import torch
-from cases import ALL_RULES, NETWORKS, ONE_SWEEP, RELAXING, RULES, SMOOTH, Problem, mlp, order_of, problem, with_beta
+from cases import (
+    ALL_RULES,
+    LIFTED,
+    NETWORKS,
+    ONE_SWEEP,
+    RELAXING,
+    RULES,
+    SMOOTH,
+    UNSETTLED,
+    Problem,
+    activation_of,
+    mlp,
+    on,
+    order_of,
+    problem,
+    usual,
+    with_beta,
+)
 from torch import nn
 from torch.testing import assert_close
 
@@ -16,8 +33,10 @@ ROUNDING = 1e-11
 
 rules = pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
 every_rule = pytest.mark.parametrize("rule", ALL_RULES.values(), ids=ALL_RULES)
-networks = pytest.mark.parametrize("make", NETWORKS.values(), ids=NETWORKS)
-smooth_networks = pytest.mark.parametrize("make", SMOOTH.values(), ids=SMOOTH)
+ON_NETWORKS = on(NETWORKS, ALL_RULES)
+on_networks = pytest.mark.parametrize(("rule", "make"), ON_NETWORKS.values(), ids=ON_NETWORKS)
+ON_SMOOTH = on(SMOOTH, {name: rule for name, rule in RULES.items() if name not in UNSETTLED})
+on_smooth_networks = pytest.mark.parametrize(("rule", "make"), ON_SMOOTH.values(), ids=ON_SMOOTH)
 
 
 def errors(rule: AbstractRule, case: Problem, beta: float) -> dict[str, float]:
@@ -26,8 +45,7 @@ def errors(rule: AbstractRule, case: Problem, beta: float) -> dict[str, float]:
     return {name: float((found[name] - exact[name]).norm() / exact[name].norm()) for name in exact}
 
 
-@rules
-@smooth_networks
+@on_smooth_networks
 def test_the_error_of_the_gradient_falls_with_beta_at_the_order_of_the_rule_in_every_layer(rule, make):
     case, order = make(), order_of(rule)
     fine = errors(rule, case, 2**-10)
@@ -40,8 +58,7 @@ def test_the_error_of_the_gradient_falls_with_beta_at_the_order_of_the_rule_in_e
             assert log2(coarse[name] / fine[name]) == pytest.approx(order, abs=0.1), name
 
 
-@every_rule
-@networks
+@on_networks
 def test_the_gradient_of_a_batch_is_the_mean_over_its_samples(rule, make):
     case = make()
     few = Problem(case.model, case.net, case.x[:3], case.y[:3])
@@ -56,7 +73,7 @@ def test_the_gradient_of_a_batch_is_the_mean_over_its_samples(rule, make):
 
 @every_rule
 def test_backward_adds_the_estimate_to_what_is_there(rule):
-    case = NETWORKS["conv-pool"]()
+    case = usual(rule)
     estimate = case.estimate(rule, squared_error)
     for times in (1, 2):
         rule.backward(case.net, squared_error, case.x, case.y)
@@ -64,8 +81,7 @@ def test_backward_adds_the_estimate_to_what_is_there(rule):
             assert_close(parameter.grad, times * estimate[name], rtol=1e-12, atol=1e-14)
 
 
-@every_rule
-@networks
+@on_networks
 def test_an_estimate_changes_nothing(rule, make):
     case = make()
     for parameter in case.model.parameters():
@@ -82,7 +98,7 @@ def test_an_estimate_changes_nothing(rule, make):
 
 @every_rule
 def test_an_estimate_is_a_function_of_its_arguments(rule):
-    case = NETWORKS["conv-pool"]()
+    case = usual(rule)
     torch.manual_seed(1)
     once = case.estimate(rule, cross_entropy)
     torch.manual_seed(2)
@@ -93,7 +109,7 @@ def test_an_estimate_is_a_function_of_its_arguments(rule):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 def test_dtype_and_device_are_those_of_the_network(rule, dtype):
     for device in ["cpu", "cuda"][: 1 + torch.cuda.is_available()]:
-        case = NETWORKS["conv-pool"]()
+        case = usual(rule)
         net, x, y = case.net.to(device, dtype), case.x.to(device, dtype), case.y.to(device)
         step = rule.estimate(net, cross_entropy, x, y)
         states = [state.mean() for state in step.states or ()]
@@ -103,7 +119,7 @@ def test_dtype_and_device_are_those_of_the_network(rule, dtype):
 
 @every_rule
 def test_every_trainable_parameter_gets_a_gradient_of_its_shape(rule):
-    case = NETWORKS["conv-pool"]()
+    case = usual(rule)
     grads = rule.estimate(case.net, cross_entropy, case.x, case.y).grads
     assert set(grads) == set(case.model.parameters())
     assert all(grad.shape == parameter.shape for parameter, grad in grads.items())
@@ -112,7 +128,7 @@ def test_every_trainable_parameter_gets_a_gradient_of_its_shape(rule):
 
 @every_rule
 def test_frozen_parameters_get_no_gradient_and_do_not_change_the_others(rule):
-    case = NETWORKS["conv-pool"]()
+    case = usual(rule)
     free = case.estimate(rule, cross_entropy)
     frozen = [name for i, name in enumerate(case.parameters) if i % 3 == 0]
     for name in frozen:
@@ -129,7 +145,8 @@ def test_frozen_parameters_get_no_gradient_and_do_not_change_the_others(rule):
 def test_a_parameter_that_two_stages_share_gets_the_sum_of_their_gradients(rule):
     lower, upper = nn.Linear(5, 5), nn.Linear(5, 5)
     upper.weight, upper.bias = lower.weight, lower.bias
-    tied = problem(nn.Sequential(lower, nn.Tanh(), upper, nn.Tanh(), nn.Linear(5, 4)), 5)
+    f = activation_of(rule)
+    tied = problem(nn.Sequential(lower, f(), upper, f(), nn.Linear(5, 4)), 5)
     untied = copy.deepcopy(tied.model)
     untied[2] = copy.deepcopy(untied[2])
     grads = Problem(untied, Layered.from_sequential(untied), tied.x, tied.y).estimate(rule, cross_entropy)
@@ -140,7 +157,7 @@ def test_a_parameter_that_two_stages_share_gets_the_sum_of_their_gradients(rule)
 
 @every_rule
 def test_states_that_are_not_kept_leave_the_gradients_as_they_are(rule):
-    case = NETWORKS["conv-pool"]()
+    case = usual(rule)
     kept = rule.estimate(case.net, cross_entropy, case.x, case.y)
     dropped = rule.estimate(case.net, cross_entropy, case.x, case.y, keep_states=False)
     assert dropped.states is None
@@ -148,8 +165,7 @@ def test_states_that_are_not_kept_leave_the_gradients_as_they_are(rule):
         assert_close(dropped.grads[parameter], grad, rtol=1e-12, atol=1e-14)
 
 
-@every_rule
-@networks
+@on_networks
 def test_loss_and_output_are_those_of_the_network_without_a_nudge(rule, make):
     case = make()
     relaxes = rule in RELAXING.values()  # its means, and so its output, move with beta
@@ -162,7 +178,7 @@ def test_loss_and_output_are_those_of_the_network_without_a_nudge(rule, make):
 
 @every_rule
 def test_gradients_are_found_where_autograd_is_off(rule):
-    case = NETWORKS["conv-pool"]()
+    case = usual(rule)
     outside = case.estimate(rule, cross_entropy)
     with torch.no_grad():
         assert_close(case.estimate(rule, cross_entropy), outside, rtol=0, atol=0)
@@ -170,7 +186,7 @@ def test_gradients_are_found_where_autograd_is_off(rule):
 
 @every_rule
 def test_a_plain_function_serves_as_the_loss(rule):
-    case = SMOOTH["mlp"]()
+    case = problem(mlp(activation_of(rule)), 5)
 
     def own(output, y):
         return nn.functional.cross_entropy(output, y, reduction="none")
@@ -196,17 +212,19 @@ relaxing_rules = pytest.mark.parametrize("rule", EVALUATES_AGAIN.values(), ids=E
 one_sweep_rules = pytest.mark.parametrize("rule", EVALUATES_ONCE.values(), ids=EVALUATES_ONCE)
 
 
-def batch_norm_case() -> Problem:
-    return problem(nn.Sequential(nn.Linear(5, 6), nn.BatchNorm1d(6), nn.Tanh(), nn.Linear(6, 4)).train(), 5)
+def batch_norm_case(rule: AbstractRule) -> Problem:
+    f = activation_of(rule)
+    return problem(nn.Sequential(nn.Linear(5, 6), nn.BatchNorm1d(6), f(), nn.Linear(6, 4)).train(), 5)
 
 
-def dropout_case() -> Problem:
-    return problem(nn.Sequential(nn.Linear(5, 6), nn.Tanh(), nn.Dropout(0.5), nn.Linear(6, 4)).train(), 5)
+def dropout_case(rule: AbstractRule) -> Problem:
+    f = activation_of(rule)
+    return problem(nn.Sequential(nn.Linear(5, 6), f(), nn.Dropout(0.5), nn.Linear(6, 4)).train(), 5)
 
 
 @one_sweep_rules
 def test_one_sweep_updates_batch_statistics_once_and_learns_with_them(rule):
-    case = batch_norm_case()
+    case = batch_norm_case(rule)
     forward = Problem(copy.deepcopy(case.model), case.net, case.x, case.y)
     exact = forward.exact(cross_entropy)
     found = case.estimate(with_beta(rule, 1e-4), cross_entropy)
@@ -216,7 +234,7 @@ def test_one_sweep_updates_batch_statistics_once_and_learns_with_them(rule):
 
 @one_sweep_rules
 def test_gradients_of_one_sweep_are_those_of_the_dropout_that_was_drawn(rule):
-    case = dropout_case()
+    case = dropout_case(rule)
     torch.manual_seed(3)
     exact = case.exact(squared_error)
     torch.manual_seed(3)
@@ -231,7 +249,7 @@ def test_gradients_of_one_sweep_are_those_of_the_dropout_that_was_drawn(rule):
     ids=["batch statistics", "dropout"],
 )
 def test_rules_that_relax_refuse_a_map_that_changes_and_leave_it_untouched(rule, make, named):
-    case = make()
+    case = make(rule)
     before, random = copy.deepcopy(case.model.state_dict()), torch.get_rng_state()
     with pytest.raises(ValueError, match=named):
         rule.estimate(case.net, cross_entropy, case.x, case.y)
@@ -241,7 +259,7 @@ def test_rules_that_relax_refuse_a_map_that_changes_and_leave_it_untouched(rule,
 
 @every_rule
 def test_evaluation_mode_leaves_the_running_statistics_alone_and_takes_any_schedule(rule):
-    case = batch_norm_case()
+    case = batch_norm_case(rule)
     case.model.eval()
     before = copy.deepcopy(case.model.state_dict())
     rule.estimate(case.net, cross_entropy, case.x, case.y)
@@ -253,10 +271,12 @@ def test_evaluation_mode_leaves_the_running_statistics_alone_and_takes_any_sched
 
 @rules
 def test_under_bfloat16_autocast_gradients_stay_close_to_those_of_single_precision_at_any_beta(rule):
-    case = NETWORKS["conv-pool"]()
+    case = usual(rule)
     single = Problem(case.model.float(), case.net, case.x.float(), case.y)
-    exact = single.exact(cross_entropy)
     for beta in (1e-1, 1e-3):
+        # what lifted states differ by is small in single precision, too: half must not make it worse
+        lifted = isinstance(rule, LIFTED)
+        exact = single.estimate(with_beta(rule, beta), cross_entropy) if lifted else single.exact(cross_entropy)
         with torch.autocast("cpu", dtype=torch.bfloat16):
             found = single.estimate(with_beta(rule, beta), cross_entropy)
         for name in exact:
@@ -269,7 +289,7 @@ def test_under_bfloat16_autocast_gradients_stay_close_to_those_of_single_precisi
 
 @every_rule
 def test_descent_along_the_estimates_learns(rule):
-    case = problem(mlp(), 5, batch=12)
+    case = problem(mlp(activation_of(rule)), 5, batch=12)
     optimizer = torch.optim.Adam(case.model.parameters(), lr=0.05)
     values = []
     for _ in range(6):

@@ -59,7 +59,7 @@ def test_a_rule_is_made_with_its_settings(specification: str, made: Any):
     [
         (
             "hebb",
-            "there is no rule 'hebb'; there are backprop, contrastive-hebbian, coupled-learning, direct-feedback",
+            "there is no rule 'hebb'; there are auxiliary-coordinates, backprop, contrastive-hebbian, coupled-learning",
         ),
         ("", "there is no rule ''"),
         ("backprop:beta=1", "backprop has no setting 'beta'; it has none"),

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 Elementwise = Callable[[Tensor], Tensor]
+Derivative = Callable[[Tensor, Tensor], Tensor]
 
 
 def _identity(a: Tensor) -> Tensor:
@@ -29,6 +30,7 @@ class Activation:
         f_: the same, free to overwrite its argument (for arithmetic on temporaries).
         inverse: `f^{-1} = grad G` on the open range, or None where `f` is not monotone.
         potential: `G` itself, elementwise, or None where `f` is not monotone.
+        derivative: `(a, f(a)) -> f'(a)`, elementwise, for rules that need it.
         lower, upper: the range of `f`.
         slope: the largest `|f'|`, the Lipschitz constant `L_f`.
         kinks: pre-activations at which `f'` jumps.
@@ -43,6 +45,7 @@ class Activation:
     f_: Elementwise
     inverse: Elementwise | None
     potential: Elementwise | None
+    derivative: Derivative
     lower: float = -inf
     upper: float = inf
     slope: float = 1.0
@@ -59,6 +62,10 @@ class Activation:
         return self.monotone and not self.kinks
 
 
+def _identity_derivative(a: Tensor, s: Tensor) -> Tensor:
+    return torch.ones_like(a)
+
+
 def half_square(s: Tensor) -> Tensor:
     """Return `s^2 / 2`, the potential of linear and clipped neurons."""
     return s * s / 2
@@ -69,7 +76,8 @@ def _entropy(s: Tensor) -> Tensor:
     return torch.xlogy(s, s) + torch.xlogy(1 - s, 1 - s)
 
 
-IDENTITY = Activation("identity", _identity, _identity, _identity, half_square)
+_aten = torch.ops.aten
+IDENTITY = Activation("identity", _identity, _identity, _identity, half_square, _identity_derivative)
 
 
 class UnitSigmoid(nn.Module):
@@ -112,6 +120,38 @@ def _unit_sigmoid_inverse(s: Tensor) -> Tensor:
     return _sigmoid_inverse(s) / 4
 
 
+def _relu_derivative(a: Tensor, s: Tensor) -> Tensor:
+    return s.sign()
+
+
+def _tanh_derivative(a: Tensor, s: Tensor) -> Tensor:
+    return 1 - s * s
+
+
+def _sigmoid_derivative(a: Tensor, s: Tensor) -> Tensor:
+    return s - s * s
+
+
+def _unit_sigmoid_derivative(a: Tensor, s: Tensor) -> Tensor:
+    return 4 * (s - s * s)
+
+
+def _leaky_derivative(a: Tensor, s: Tensor, slope: float) -> Tensor:
+    return _aten.leaky_relu_backward.default(torch.ones_like(a), a, slope, False)
+
+
+def _clip_derivative(a: Tensor, s: Tensor, lower: float, upper: float) -> Tensor:
+    return _aten.hardtanh_backward.default(torch.ones_like(a), a, lower, upper)
+
+
+def _silu_derivative(a: Tensor, s: Tensor) -> Tensor:
+    return _aten.silu_backward.default(torch.ones_like(a), a)
+
+
+def _gelu_derivative(a: Tensor, s: Tensor, approximate: str) -> Tensor:
+    return _aten.gelu_backward.default(torch.ones_like(a), a, approximate=approximate)
+
+
 def _leaky_inverse(s: Tensor, slope: float) -> Tensor:
     return torch.where(s < 0, s / slope, s)
 
@@ -128,10 +168,20 @@ def _unit_sigmoid_potential(s: Tensor) -> Tensor:
     return _entropy(s) / 4
 
 
-_RELU = Activation("relu", torch.relu, torch.relu_, _identity, half_square, lower=0.0, kinks=(0.0,))
-_TANH = Activation("tanh", torch.tanh, torch.tanh_, _tanh_inverse, _tanh_potential, lower=-1.0, upper=1.0)
+_RELU = Activation("relu", torch.relu, torch.relu_, _identity, half_square, _relu_derivative, lower=0.0, kinks=(0.0,))
+_TANH = Activation(
+    "tanh", torch.tanh, torch.tanh_, _tanh_inverse, _tanh_potential, _tanh_derivative, lower=-1.0, upper=1.0
+)
 _SIGMOID = Activation(
-    "sigmoid", torch.sigmoid, torch.sigmoid_, _sigmoid_inverse, _entropy, lower=0.0, upper=1.0, slope=0.25
+    "sigmoid",
+    torch.sigmoid,
+    torch.sigmoid_,
+    _sigmoid_inverse,
+    _entropy,
+    _sigmoid_derivative,
+    lower=0.0,
+    upper=1.0,
+    slope=0.25,
 )
 _UNIT_SIGMOID = Activation(
     "unit-sigmoid",
@@ -139,11 +189,19 @@ _UNIT_SIGMOID = Activation(
     _unit_sigmoid_,
     _unit_sigmoid_inverse,
     _unit_sigmoid_potential,
+    _unit_sigmoid_derivative,
     lower=0.0,
     upper=1.0,
 )
 _SILU = Activation(
-    "silu", nn.functional.silu, partial(nn.functional.silu, inplace=True), None, None, lower=-0.2784645, slope=1.0998393
+    "silu",
+    nn.functional.silu,
+    partial(nn.functional.silu, inplace=True),
+    None,
+    None,
+    _silu_derivative,
+    lower=-0.2784645,
+    slope=1.0998393,
 )
 _GELU_BOUNDS = {"none": (-0.1699712, 1.1289042), "tanh": (-0.1700408, 1.1289931)}
 
@@ -155,6 +213,7 @@ def _leaky(slope: float) -> Activation:
         partial(nn.functional.leaky_relu_, negative_slope=slope),
         inverse=partial(_leaky_inverse, slope=slope) if slope > 0 else None,
         potential=partial(_leaky_potential, slope=slope) if slope > 0 else None,
+        derivative=partial(_leaky_derivative, slope=slope),
         slope=max(1.0, abs(slope)),
         kinks=(0.0,),
     )
@@ -168,6 +227,7 @@ def _clip(lower: float, upper: float) -> Activation:
         partial(torch.clamp_, min=lower, max=upper),
         inverse=_identity,
         potential=half_square,
+        derivative=partial(_clip_derivative, lower=lower, upper=upper),
         lower=lower,
         upper=upper,
         kinks=(lower, upper),
@@ -177,7 +237,8 @@ def _clip(lower: float, upper: float) -> Activation:
 def _gelu(approximate: str) -> Activation:
     gelu = partial(nn.functional.gelu, approximate=approximate)
     lower, slope = _GELU_BOUNDS[approximate]
-    return Activation(f"gelu({approximate})", gelu, gelu, None, None, lower=lower, slope=slope)
+    derivative = partial(_gelu_derivative, approximate=approximate)
+    return Activation(f"gelu({approximate})", gelu, gelu, None, None, derivative, lower=lower, slope=slope)
 
 
 def recognise(module: nn.Module) -> Activation | None:

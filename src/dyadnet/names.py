@@ -18,6 +18,7 @@ from dyadnet.network.lifted import Terms
 from dyadnet.relax.relaxation import Relaxation
 from dyadnet.relax.schedule import AbstractSchedule, BottomUp, OddEven, Parallel, RandomOrder, Sweeps
 from dyadnet.relax.solver import Accelerated, Anderson, Damped, OverRelaxed, Plain, Solver
+from dyadnet.rule.auxiliary_coordinates import AuxiliaryCoordinates
 from dyadnet.rule.backprop import Backprop
 from dyadnet.rule.base import AbstractRule
 from dyadnet.rule.contrastive_hebbian import ContrastiveHebbian, CoupledLearning
@@ -26,7 +27,10 @@ from dyadnet.rule.dyadic import Dyadic
 from dyadnet.rule.equilibrium_propagation import EquilibriumPropagation
 from dyadnet.rule.feedback_alignment import DirectFeedbackAlignment, FeedbackAlignment
 from dyadnet.rule.lagrangian import Lagrangian
+from dyadnet.rule.lifted_proximal import LiftedProximal
+from dyadnet.rule.lpom import LPOM
 from dyadnet.rule.lrrn import LRRN
+from dyadnet.rule.predictive_coding import PredictiveCoding
 from dyadnet.rule.random_feedback_chl import RandomFeedbackCHL
 from dyadnet.rule.recurrent_backprop import RecurrentBackprop
 
@@ -47,6 +51,10 @@ RULES: dict[str, type[AbstractRule]] = {
     "feedback-alignment": FeedbackAlignment,
     "direct-feedback-alignment": DirectFeedbackAlignment,
     "random-feedback-chl": RandomFeedbackCHL,
+    "auxiliary-coordinates": AuxiliaryCoordinates,
+    "predictive-coding": PredictiveCoding,
+    "lifted-proximal": LiftedProximal,
+    "lpom": LPOM,
     "lrrn": LRRN,
 }
 SCHEDULES: dict[str, Callable[..., AbstractSchedule]] = {

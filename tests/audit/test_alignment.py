@@ -6,7 +6,7 @@ from math import isnan
 
 import pytest
 import torch
-from cases import NETWORKS, RULES, dyads, problem
+from cases import NETWORKS, RULES, dyads, problem, usual
 from hopfield import cases
 from torch import Tensor, nn
 
@@ -130,7 +130,7 @@ def test_units_that_straddle_a_kink_are_counted_where_there_are_dyads():
 
 @pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
 def test_every_rule_agrees_well_at_a_small_beta_and_leaves_no_trace(rule):
-    case = NETWORKS["conv-pool"]()
+    case = usual(rule)
     for layer in alignment(rule, case.net, cross_entropy, case.x, case.y):
         assert layer.cosine > 0.9
     assert all(parameter.grad is None for parameter in case.model.parameters())

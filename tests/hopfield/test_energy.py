@@ -16,7 +16,7 @@ from dyadnet import BottomUp, Dense, Layered, OddEven, Parallel, RandomOrder, Sw
 from dyadnet.activation import UnitSigmoid
 from dyadnet.energy.base import AbstractEnergy
 from dyadnet.energy.hopfield import HopfieldEnergy
-from dyadnet.energy.quadratic import QuadraticEnergy
+from dyadnet.energy.lifted import LiftedEnergy
 from dyadnet.network.base import AbstractNetwork
 from dyadnet.network.state import Activity
 from dyadnet.relax.relaxation import Relaxation
@@ -91,14 +91,14 @@ def test_the_quadratic_energy_is_the_sum_of_squared_distances_to_predictions():
     for stage, state in zip(net.stages, states, strict=True):
         expected += (state.mean() - stage.activation.f(stage.map(below))).square().sum(1).detach() / 2
         below = state.mean()
-    assert_close(QuadraticEnergy(net).value(x, states), expected)
+    assert_close(LiftedEnergy(net).value(x, states), expected)
 
 
 def with_an_energy() -> dict[str, Callable[[], tuple[AbstractNetwork, Tensor, AbstractEnergy]]]:
     found = {
         name: lambda make=make: (net := make(), batch()[0], HopfieldEnergy(net)) for name, make in WITH_ENERGY.items()
     }
-    found["quadratic"] = lambda: (net := layered(0.5), batch()[0], QuadraticEnergy(net))
+    found["quadratic"] = lambda: (net := layered(0.5), batch()[0], LiftedEnergy(net))
     found["pooled"] = lambda: (*(case := pooled(0.75)), HopfieldEnergy(case[0]))
     found["unit sigmoid"] = lambda: (net := layered(1.0, UnitSigmoid), batch()[0], HopfieldEnergy(net))
     return found
@@ -170,7 +170,7 @@ def test_a_nudged_minimum_is_flat_together_with_the_loss(make):
 
 def test_the_least_quadratic_energy_is_zero_at_the_forward_pass():
     net, (x, _) = layered(0.5), batch()
-    energy = QuadraticEnergy(net)
+    energy = LiftedEnergy(net)
     free = energy.minimise(energy.wire(x), relaxation=Relaxation(stop=Residual(1e-13)))
     assert float(energy.value(x, free.states).abs().max()) < 1e-24
     assert_close(free.states[-1].mean(), net(x).detach())

@@ -12,7 +12,7 @@ from torch.testing import assert_close
 
 from dyadnet import BottomUp, Dense, Layered, OddEven, Parallel, RandomOrder, Sweeps
 from dyadnet.network.base import AbstractNetwork
-from dyadnet.network.state import Activity, Pair, distance, toward
+from dyadnet.network.state import Activity, Pair, distance
 from dyadnet.relax.anderson import Mixer
 from dyadnet.relax.relaxation import NotSettled, NotSettledWarning, Relaxation, settle, step_factor
 from dyadnet.relax.schedule import AbstractSchedule
@@ -301,9 +301,9 @@ def test_the_residual_is_relative_to_the_size_of_a_layer_or_to_one():
 def test_going_part_of_the_way_mixes_every_part():
     old = Pair(torch.zeros(1, 1), torch.ones(1, 1), 2.0)
     new = Pair(torch.full((1, 1), 4.0), torch.full((1, 1), 5.0), 2.0)
-    plus, minus = toward(old, new, 0.25).parts()
+    plus, minus = new.toward(old, 0.25).parts()
     assert (plus.item(), minus.item()) == (1.0, 2.0)
-    assert toward(old, new, 1) is new
+    assert new.toward(old, 1) is new
 
 
 # --- what is said ---

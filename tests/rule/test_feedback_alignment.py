@@ -162,7 +162,7 @@ def test_dyads_tend_to_the_lagrangian_form_along_the_same_path(rule, path):
 
 
 def test_states_between_predictions_and_feedback_tend_to_it_as_well():
-    """Equilibrium propagation of the quadratic energy, whose differences travel down the path."""
+    """Equilibrium propagation of a lifted energy, whose gaps travel down the path."""
     net, (x, y) = net_of(RandomFeedback()), batch()
     exact = grads(FeedbackAlignment(), net, squared_error, x, torch.tensor(one_hot(y)))
     ours = grads(EquilibriumPropagation(1e-4), net, squared_error, x, torch.tensor(one_hot(y)))

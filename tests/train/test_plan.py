@@ -7,7 +7,7 @@ import pytest
 from torch import nn
 
 from dyadnet import Dense, Layered, names
-from dyadnet.energy.quadratic import QuadraticEnergy
+from dyadnet.energy.lifted import LiftedEnergy
 from dyadnet.names import RequestError
 from dyadnet.network.lifted import Lifted, Terms
 from dyadnet.relax.relaxation import Relaxation
@@ -18,6 +18,7 @@ from dyadnet.train.plan import Plan, choose, described, fitted, make, unused
 from dyadnet.train.settings import Settings
 
 CHAINS = ("backprop", "lagrangian", "dual-propagation")
+LIFTED = ("auxiliary-coordinates", "predictive-coding", "lifted-proximal", "lpom")
 PATHS = {"feedback-alignment": "random", "direct-feedback-alignment": "direct"}
 OTHERS = ("random-feedback-chl", "lrrn")
 ENERGIES = ("equilibrium-propagation", "contrastive-hebbian", "coupled-learning")
@@ -34,10 +35,10 @@ def made(rule: str, shape: tuple[int, ...] = (8,), **given: Any) -> tuple[Any, A
 
 
 def test_every_rule_that_can_be_named_is_of_one_kind():
-    assert sorted((*CHAINS, *PATHS, *ENERGIES, *ANY, *OTHERS)) == sorted(names.RULES)
+    assert sorted((*CHAINS, *LIFTED, *PATHS, *ENERGIES, *ANY, *OTHERS)) == sorted(names.RULES)
 
 
-@pytest.mark.parametrize("rule", CHAINS)
+@pytest.mark.parametrize("rule", CHAINS + LIFTED)
 def test_rules_for_chains_train_what_they_always_have(rule: str):
     assert chosen(rule) == Plan("mlp", 0.5, None, "relu", "he", "cross-entropy")
 
@@ -208,9 +209,9 @@ def test_rules_that_do_not_relax_leave_the_network_alone():
 
 
 def test_equilibrium_propagation_in_a_chain_is_told_itself():
-    """Its quadratic energy has a relaxation of its own, and does not ask the network."""
+    """Its lifted energy has a relaxation of its own, and does not ask the network."""
     net, rule, relaxation = made("equilibrium-propagation:beta=0.3", network="mlp", most_passes=7)
-    own = QuadraticEnergy(net).relaxation
+    own = LiftedEnergy(net).settling()
     assert isinstance(net, Layered)
     assert rule.relaxation == relaxation == Relaxation(own.schedule, own.solver, Residual(1e-3, 7))
     assert rule.beta == 0.3

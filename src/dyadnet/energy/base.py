@@ -9,7 +9,6 @@ The phases of one batch share its wiring, so that what the clamped inputs send i
 
 import abc
 from collections.abc import Callable, Sequence
-from typing import final
 
 import torch
 from torch import Tensor
@@ -48,14 +47,13 @@ class AbstractEnergy(abc.ABC):
         """
 
     @abc.abstractmethod
-    def neuron(self, last: int, output: Output | None) -> Neuron:
-        """Return how layers descend, the layer `last` under the boundary condition `output` (None leaves it free)."""
+    def neuron(self, wiring: AbstractWiring, output: Output | None) -> Neuron:
+        """Return how layers descend, the last one under the boundary condition `output` (None leaves it free)."""
 
     @abc.abstractmethod
     def settling(self) -> Relaxation:
         """Return how states descend where nobody says otherwise."""
 
-    @final
     def minimise(
         self, wiring: AbstractWiring, output: Output | None = None, relaxation: Relaxation | None = None
     ) -> Solution:
@@ -66,7 +64,7 @@ class AbstractEnergy(abc.ABC):
             output: the boundary condition of the output layer; None leaves it free.
             relaxation: how to get there; None stands for `settling`.
         """
-        return settle(wiring, self.neuron(wiring.depth, output), relaxation or self.settling())
+        return settle(wiring, self.neuron(wiring, output), relaxation or self.settling())
 
     @abc.abstractmethod
     def gradients(self, wiring: AbstractWiring, weights: Sequence[complex]) -> Gradients:

@@ -60,9 +60,9 @@ class HopfieldEnergy(AbstractEnergy):
         """Return the network's own relaxation."""
         return self.net.relaxation
 
-    def neuron(self, last: int, output: Output | None) -> Neuron:
+    def neuron(self, wiring: AbstractWiring, output: Output | None) -> Neuron:
         """Return the exact minimisation over one layer."""
-        return under_condition(self.net, last, output)
+        return under_condition(self.net, wiring.depth, output)
 
     def gradients(self, wiring: AbstractWiring, weights: Sequence[complex]) -> Gradients:
         """Learn from `-c^(k-L) weights s_k`."""

@@ -58,9 +58,9 @@ class LRRNEnergy(AbstractEnergy):
         """Return the network's own relaxation."""
         return self.net.relaxation
 
-    def neuron(self, last: int, output: Output | None) -> Neuron:
+    def neuron(self, wiring: AbstractWiring, output: Output | None) -> Neuron:
         """Return the step of a layer towards its minimum."""
-        return under_condition(self.net, last, output)
+        return under_condition(self.net, wiring.depth, output)
 
     def clamped(self, y: Tensor, like: Tensor) -> Output:
         """Return the condition that holds the output at its targets, integer classes as one-hot rows.

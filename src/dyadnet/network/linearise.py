@@ -103,7 +103,7 @@ class _Linear(AbstractLinearisation):
 
     def send(self, below: Below) -> Above:
         # A product with few columns takes twice the time of its transpose on a processor.
-        if self.bias is not None and len(self.bias) < 16 and below.is_cpu and below.dim() == 2:
+        if self.bias is not None and self.bias.shape[0] < 16 and below.is_cpu and below.dim() == 2:
             return torch.addmm(self.bias.unsqueeze(1), self.weight, below.t()).t()
         return nn.functional.linear(below, self.weight, self.bias)
 
@@ -116,7 +116,9 @@ class _Linear(AbstractLinearisation):
         return delta @ self.weight if down else None, grads
 
     def feedback(self, delta: Above, onto: Below | None = None, gain: float = 1.0) -> Below:
-        if onto is None or delta.dim() != 2:
+        if onto is None:
+            return delta @ self.weight
+        if delta.dim() != 2:
             return super().feedback(delta, onto, gain)
         return torch.addmm(onto, delta, self.weight, alpha=gain)
 

@@ -32,6 +32,12 @@ class AbstractMovable(AbstractState):
     def of_parts(self, parts: Sequence[Tensor]) -> "AbstractMovable":
         """Return a state with other parts."""
 
+    def toward(self, old: AbstractState | None, factor: float) -> "AbstractMovable":
+        """Return `(1 - factor) old + factor self`, part by part; itself where there is nothing to start from."""
+        if factor == 1 or not _comparable(old, self):
+            return self
+        return self.of_parts([torch.lerp(o, n, factor) for o, n in zip(old.parts(), self.parts(), strict=True)])
+
 
 States = Sequence[AbstractState]
 Neuron = Callable[[int, Tensor, Tensor | None, AbstractState | None], AbstractState]
@@ -100,13 +106,6 @@ class Pair(AbstractMovable):
     def of_parts(self, parts: Sequence[Tensor]) -> "Pair":
         """Return another pair of the same scale."""
         return Pair(parts[0], parts[1], self.scale, self.alpha)
-
-
-def toward(old: AbstractState | None, new: AbstractMovable, factor: float) -> AbstractMovable:
-    """Return `(1 - factor) old + factor new`, part by part; `new` where there is nothing to start from."""
-    if factor == 1 or not _comparable(old, new):
-        return new
-    return new.of_parts([torch.lerp(o, n, factor) for o, n in zip(old.parts(), new.parts(), strict=True)])
 
 
 def distance(old: AbstractState | None, new: AbstractMovable) -> Tensor:

@@ -13,7 +13,7 @@ from math import isnan, sqrt
 import torch
 from torch import Tensor
 
-from dyadnet.network.state import AbstractMovable, AbstractState, Neuron, distance, toward
+from dyadnet.network.state import AbstractMovable, AbstractState, Neuron, distance
 from dyadnet.network.wiring import AbstractWiring
 from dyadnet.relax.anderson import Mixer
 from dyadnet.relax.mixing import AbstractMixer
@@ -85,25 +85,53 @@ def settle(
         NotSettled: if the relaxation is strict and some sample has not settled.
     """
     generator = generator or torch.Generator().manual_seed(0)
-    schedule, stop, solver = relaxation.schedule, relaxation.stop, relaxation.solver
-    tolerance = stop.tolerance_for(wiring.states[0].mean().dtype)
-    factor = step_factor(relaxation, wiring)
-    mixer = _mixer(solver, factor)
+    schedule, factor = relaxation.schedule, step_factor(relaxation, wiring)
+    mixer, before = _mixer(relaxation.solver, factor), {}
+
+    def advance(look: bool) -> Tensor | None:
+        if mixer is not None:
+            if before:
+                mixer.mix(before, wiring.states)
+            before.update(wiring.states)
+        moved = one_pass(wiring, neuron, schedule, factor, generator, measure=look and schedule.complete)
+        return _largest(moved if schedule.complete else residuals(wiring, neuron)) if look else None
+
+    dtype = wiring.states[0].mean().dtype
+    return until(relaxation, advance, lambda: _states(wiring), dtype, observe)
+
+
+def until(
+    relaxation: Relaxation,
+    advance: Callable[[bool], Tensor | None],
+    states: Callable[[], list[AbstractState]],
+    dtype: torch.dtype,
+    observe: Observer | None = None,
+) -> Solution:
+    """Make passes until the stopping rule is content.
+
+    Args:
+        relaxation: whose stopping rule it is.
+        advance: makes a pass; returns how far each sample was from settled, `(batch,)`, if it is asked to look.
+        states: returns the states that were reached, one a layer.
+        dtype: of the states.
+        observe: called after every pass.
+
+    Raises:
+        NotSettled: if the relaxation is strict and some sample has not settled.
+    """
+    stop = relaxation.stop
+    tolerance = stop.tolerance_for(dtype)
     residual, trace, iteration = torch.empty(0), [], 0
     for iteration in range(1, stop.most + 1):
-        before = dict(wiring.states) if mixer is not None else {}
-        look = tolerance is not None or observe is not None or iteration == stop.most
-        moved = one_pass(wiring, neuron, schedule, factor, generator, measure=look and schedule.complete)
-        if look:
-            residual = _largest(moved if schedule.complete else residuals(wiring, neuron))
+        found = advance(tolerance is not None or observe is not None or iteration == stop.most)
+        if found is not None:
+            residual = found
             trace.append(float(residual.max()))
         if observe is not None:
-            observe(_states(wiring), residual)
+            observe(states(), residual)
         if tolerance is not None and _over(residual, trace[-1], tolerance):
             break
-        if mixer is not None and iteration < stop.most:
-            mixer.mix(before, wiring.states)
-    solution = Solution(_states(wiring), residual, iteration, settled(residual, stop), trace)
+    solution = Solution(states(), residual, iteration, settled(residual, stop), trace)
     complain(solution, relaxation)
     return solution
 
@@ -124,7 +152,7 @@ def one_pass(
             old = wiring.states.get(k)
             if measure:
                 moved[k] = distance(old, new)
-            wiring.states[k] = new if factor == 1 else toward(old, new, factor)
+            wiring.states[k] = new.toward(old, factor)
     return moved
 
 
@@ -159,16 +187,6 @@ def _over(residual: Tensor, largest: float, tolerance: float) -> bool:
     return largest <= tolerance or (isnan(largest) and bool((residual.isnan() | (residual <= tolerance)).all()))
 
 
-def _mixer(solver: Solver, factor: float) -> AbstractMixer | None:
-    """What accelerates whole passes."""
-    match solver:
-        case Anderson():
-            return Mixer(solver.memory, guarded=factor == 1)
-        case Accelerated():
-            return Momentum()
-    return None
-
-
 def step_factor(relaxation: Relaxation, wiring: AbstractWiring) -> float:
     """Return how far a relaxation goes towards each update."""
     solver, schedule = relaxation.solver, relaxation.schedule
@@ -180,8 +198,18 @@ def step_factor(relaxation: Relaxation, wiring: AbstractWiring) -> float:
         case Anderson():
             return solver.factor or sqrt(wiring.best_factor(schedule, iterations=8, margin=1.05))
         case Accelerated():
-            return min(1.0, wiring.best_factor(schedule, iterations=8, margin=1.05))
+            return solver.factor or min(1.0, wiring.best_factor(schedule, iterations=8, margin=1.05))
     return 1.0
+
+
+def _mixer(solver: Solver, factor: float) -> AbstractMixer | None:
+    """What accelerates whole passes."""
+    match solver:
+        case Anderson():
+            return Mixer(solver.memory, guarded=factor == 1)
+        case Accelerated():
+            return Momentum(solver.momentum)
+    return None
 
 
 def complain(solution: Solution, relaxation: Relaxation) -> None:
@@ -196,4 +224,4 @@ def complain(solution: Solution, relaxation: Relaxation) -> None:
     )
     if relaxation.strict:
         raise NotSettled(message)
-    warnings.warn(message, NotSettledWarning, stacklevel=3)
+    warnings.warn(message, NotSettledWarning, stacklevel=4)

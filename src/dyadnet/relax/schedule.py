@@ -147,6 +147,41 @@ class OddEven(AbstractSchedule):
 
 @final
 @dataclass(frozen=True)
+class TopDown(AbstractSchedule):
+    """Down from the layer below the output, several visits to each before the next; the output follows the first.
+
+    The error descends in one pass; signals need L passes to go up.
+
+    >>> list(TopDown(visits=2).one_pass(3, torch.Generator()))
+    [(3,), (2,), (3,), (2,), (1,), (1,)]
+    """
+
+    passes: int | None = None
+    visits: int = 1
+
+    def __post_init__(self) -> None:
+        if self.visits < 1:
+            raise ValueError(f"a layer needs at least one visit, not {self.visits}")
+
+    def one_pass(self, depth: int, generator: torch.Generator) -> Iterator[Group]:
+        """Yield one layer at a time, downwards."""
+        if depth == 1:
+            yield (1,)
+        for k in range(depth - 1, 0, -1):
+            for _ in range(self.visits):
+                yield from ((depth,), (k,)) if k == depth - 1 else ((k,),)
+
+    def needed(self, depth: int) -> int:
+        """L."""
+        return depth
+
+    def default(self, depth: int) -> int:
+        """L."""
+        return depth
+
+
+@final
+@dataclass(frozen=True)
 class Parallel(AbstractSchedule):
     """All layers at once (Jacobi); 2L - 1 passes are needed and made.
 

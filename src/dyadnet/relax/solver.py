@@ -73,10 +73,24 @@ class Anderson:
 @final
 @dataclass(frozen=True)
 class Accelerated:
-    """Nesterov's acceleration over whole passes: begin each ahead of where the last two led, unless that is uphill.
+    """Momentum over whole passes: begin each ahead of where the last two led (Nesterov 1983).
 
     For updates that descend an energy, convex ones above all: it takes about the root of the passes of plain updates.
+
+    Args:
+        momentum: the share of the last movement that is added, in [0, 1). None lets it grow with every pass, and begin
+            anew in a sample that it carries uphill (O'Donoghue and Candes 2015).
+        factor: of the updates in a pass; None stands for the best one without acceleration, and at most 1.
     """
+
+    momentum: float | None = None
+    factor: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.momentum is not None and not 0 <= self.momentum < 1:
+            raise ValueError(f"the momentum must lie in [0, 1), not {self.momentum}")
+        if self.factor is not None and not 0 < self.factor < 2:
+            raise ValueError(f"the factor must lie in (0, 2), not {self.factor}")
 
 
 Solver = Plain | Damped | OverRelaxed | Anderson | Accelerated

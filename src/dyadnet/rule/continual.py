@@ -46,7 +46,7 @@ def continual_gradients(
         NotSettled: if the relaxation is strict and some sample has not settled.
     """
     moving = copy.deepcopy(net)
-    energy, pairs = energy_of(moving), _trainable(net, moving)
+    energy, pairs = energy_of(moving), trainable(net, moving)
     how = relaxation or energy.settling()
     output = both(moving, loss, y, torch.tensor([beta], dtype=x.dtype, device=x.device), len(free.states))
     once, weights = replace(how, stop=Count(1), strict=False), [1 / (beta * len(x))]
@@ -69,6 +69,6 @@ def continual_gradients(
     return totals, solution
 
 
-def _trainable(net: AbstractNetwork, twin: AbstractNetwork) -> list[tuple[Tensor, Tensor]]:
-    """Pair the trainable parameters of a network with those of its copy."""
+def trainable(net: AbstractNetwork, twin: AbstractNetwork) -> list[tuple[Tensor, Tensor]]:
+    """Return the trainable parameters of a network with those of its copy."""
     return [pair for pair in zip(net.parameters(), twin.parameters(), strict=True) if pair[0].requires_grad]

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from dyadnet.energy.base import AbstractEnergy, Output
 from dyadnet.energy.hopfield import HopfieldEnergy
-from dyadnet.energy.quadratic import QuadraticEnergy
+from dyadnet.energy.lifted import LiftedEnergy
 from dyadnet.loss import Loss, as_loss
 from dyadnet.network.base import AbstractNetwork
 from dyadnet.network.layered import Layered
@@ -39,12 +39,12 @@ def real_phases(beta: float, side: Side) -> Phases:
 
 
 def energy_of(net: AbstractNetwork) -> AbstractEnergy:
-    """Return the quadratic energy of a feedforward chain, else the Hopfield energy.
+    """Return the lifted energy of a feedforward chain, else the Hopfield energy.
 
     Raises:
         ValueError: if the network has neither.
     """
-    return QuadraticEnergy(net) if isinstance(net, Layered) and net.gain == 0 else HopfieldEnergy(net)
+    return LiftedEnergy(net) if isinstance(net, Layered) and net.gain == 0 else HopfieldEnergy(net)
 
 
 def contrast(

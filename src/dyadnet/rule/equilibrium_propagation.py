@@ -21,7 +21,7 @@ from typing import Literal, final, get_args
 import torch
 from torch import Tensor
 
-from dyadnet.energy.quadratic import QuadraticEnergy
+from dyadnet.energy.lifted import LiftedEnergy
 from dyadnet.loss import AbstractLoss, Loss, SquaredError, as_loss
 from dyadnet.network.base import AbstractNetwork, hopfield
 from dyadnet.network.state import States
@@ -124,7 +124,7 @@ def check_holomorphic(net: AbstractNetwork, loss: AbstractLoss) -> None:
     """
     if not isinstance(loss, SquaredError):
         raise ValueError(f"holomorphic nudges need the squared error, not {type(loss).__name__}")
-    if isinstance(energy_of(net), QuadraticEnergy):
+    if isinstance(energy_of(net), LiftedEnergy):
         raise ValueError("holomorphic nudges need a network with feedback: take lam above 1/2")
     for activation in hopfield(net, "equilibrium propagation").activations:
         if not activation.holomorphic:

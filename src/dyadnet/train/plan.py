@@ -16,7 +16,7 @@ from math import prod
 from typing import Any
 
 from dyadnet import names
-from dyadnet.energy.quadratic import QuadraticEnergy
+from dyadnet.energy.lifted import LiftedEnergy
 from dyadnet.names import RequestError
 from dyadnet.network.base import AbstractNetwork
 from dyadnet.network.dense import Dense, Structure
@@ -147,7 +147,7 @@ def make(
     if not need(rule).relaxes and not isinstance(net, Lifted):
         return net, rule, None
     if isinstance(rule, EquilibriumPropagation) and isinstance(net, Layered) and net.gain == 0:
-        how = relaxation(settings, QuadraticEnergy(net).relaxation)
+        how = relaxation(settings, LiftedEnergy(net).settling())
         return net, replace(rule, relaxation=how), how
     net.relaxation = relaxation(settings, net.relaxation, _settled(net))
     return net, rule, net.relaxation
