@@ -2,9 +2,9 @@
 
     python experiments/lrrn.py --which mnist --data-root DATA
 
-784-256-256-10 with ReLU units, clamped learning (`LRRN`) at `gamma = 1`, Adam at 1e-3 with a cosine, orthogonal initial
-weights; the squared error of one-hot classes throughout. States settle to a 300th of what the lowest layer feels of the
-target, `gamma^2`, while learning, and to 1e-5 for what is measured afterwards. Beside them stand the plain chain by
+784-256-256-10 with ReLU units, clamped learning (`LRRN`) at `gamma = 0.1`, Adam at 1e-3 with a cosine, orthogonal initial
+weights; the squared error of one-hot classes throughout. States settle to a residual of 3e-5 while learning, and to
+1e-5 for what is measured afterwards. Beside them stand the plain chain by
 backpropagation and the skew-symmetric network (`lam = 0`, hard-sigmoid units, drawn as torch does) by dyadic learning.
 
 Tied hidden layers are Lipschitz-1 whatever is learned; the bound of the output is the norm of its weights, or its gain
@@ -102,19 +102,19 @@ class Variant:
     sweep: bool = False
 
 
-TIED = Variant(Terms(gamma=1.0))
+TIED = Variant(Terms(gamma=0.1))
 VARIANTS: dict[str, Variant] = {
     "tied": TIED,
-    "tied, output too": replace(TIED, terms=Terms(gamma=1.0, output_reconstructs=True)),
-    "untied": replace(TIED, terms=Terms(gamma=1.0, tied=False)),
-    "regression alone": replace(TIED, terms=Terms(gamma=1.0, reconstruction=0.0)),
+    "tied, output too": replace(TIED, terms=Terms(gamma=0.1, output_reconstructs=True)),
+    "untied": replace(TIED, terms=Terms(gamma=0.1, tied=False)),
+    "regression alone": replace(TIED, terms=Terms(gamma=0.1, reconstruction=0.0)),
     "tied, pre-trained": replace(TIED, pretraining=1),
     "plain, backpropagation": Variant(rule=Backprop()),
     "skew-symmetric, dyadic": Variant(rule=Dyadic(), lam=0.0, activation="hard-sigmoid"),
     "tied, output too, K = 3": replace(
-        TIED, terms=Terms(gamma=1.0, output_reconstructs=True), output_gain=3.0, sweep=True
+        TIED, terms=Terms(gamma=0.1, output_reconstructs=True), output_gain=3.0, sweep=True
     ),
-    "tied, gamma = 0.1": replace(TIED, terms=Terms(gamma=0.1), sweep=True),
+    "tied, gamma = 1": replace(TIED, terms=Terms(gamma=1.0), sweep=True),
     "tied, gamma = 0.3": replace(TIED, terms=Terms(gamma=0.3), sweep=True),
     **{f"tied, decay {decay:g}": replace(TIED, decay=decay, sweep=True) for decay in (1.0, 10.0, 30.0)},
 }
@@ -135,7 +135,7 @@ def network(variant: Variant, dataset: Dataset, seed: int) -> AbstractNetwork:
             nn.init.zeros_(module.bias)
     if variant.terms is None:
         return Layered.from_sequential(model, variant.lam, relaxation=Relaxation(stop=Residual(1e-3, 200)))
-    how = settling(variant.terms.gamma ** len(HIDDEN) / 300)
+    how = settling(3e-5)
     return Lifted(Layered.from_sequential(model), variant.terms, output_gain=variant.output_gain, relaxation=how)
 
 
