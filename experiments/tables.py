@@ -84,9 +84,19 @@ def feedback_table(root: Path, name: str) -> str:
     labels = dict.fromkeys(record["label"] for record in records)
     if len(labels) == 1:
         return _table(results, [(_rule(row), row) for row in summary(records)], FEEDBACK)
-    of_label = ([record for record in records if record["label"] == label] for label in labels)
-    rows = [(label, summary(found)[0]) for label, found in zip(labels, of_label, strict=True)]
-    return _table(results, rows, FEEDBACK, heading="Network")
+    return _table(results, _by_label(records), FEEDBACK, heading="Network")
+
+
+def rules_table(root: Path, name: str) -> str:
+    """Return accuracy, agreement with the exact gradient, passes and cost of rules, each on the network it needs."""
+    results = stored(root, name)
+    return _table(results, _by_label(results["records"]), (*FEEDBACK[:3], COLUMNS[2]))
+
+
+def _by_label(records: list[Any]) -> list[tuple[str, Row]]:
+    """Summarise the records of every label."""
+    labels = dict.fromkeys(record["label"] for record in records)
+    return [(label, summary([record for record in records if record["label"] == label])[0]) for label in labels]
 
 
 def lifted_table(root: Path, name: str) -> str:
@@ -248,6 +258,8 @@ def benchmark_table(root: Path, *, name: str) -> str:
 
 
 TABLES: dict[str, Table] = {
+    "mnist-rules": partial(rules_table, name="mnist-rules"),
+    "fashion-rules": partial(rules_table, name="fashion-rules"),
     "mnist-512": partial(accuracy_table, name="mnist-512"),
     "fashion-512": partial(accuracy_table, name="fashion-512"),
     "mnist-1000x4": partial(accuracy_table, name="mnist-1000x4"),
