@@ -84,19 +84,13 @@ def feedback_table(root: Path, name: str) -> str:
     labels = dict.fromkeys(record["label"] for record in records)
     if len(labels) == 1:
         return _table(results, [(_rule(row), row) for row in summary(records)], FEEDBACK)
-    return _table(results, _by_label(records), FEEDBACK, heading="Network")
+    return _table(results, _summaries(results), FEEDBACK, heading="Network")
 
 
 def rules_table(root: Path, name: str) -> str:
     """Return accuracy, agreement with the exact gradient, passes and cost of rules, each on the network it needs."""
     results = stored(root, name)
-    return _table(results, _by_label(results["records"]), (*FEEDBACK[:3], COLUMNS[2]))
-
-
-def _by_label(records: list[Any]) -> list[tuple[str, Row]]:
-    """Summarise the records of every label."""
-    labels = dict.fromkeys(record["label"] for record in records)
-    return [(label, summary([record for record in records if record["label"] == label])[0]) for label in labels]
+    return _table(results, _summaries(results), (*FEEDBACK[:3], COLUMNS[2]))
 
 
 def lifted_table(root: Path, name: str) -> str:
@@ -125,6 +119,11 @@ def robustness_table(root: Path, name: str) -> str:
     settings, headings = results["settings"], ["Network", *estimates, *(f"certified {r}" for r in radii), *attacks]
     looked_at = f"{settings['looked_at']} test images for estimates, {settings['attacked']} attacked."
     return f"{_caption(results)} {looked_at}\n\n" + markdown(headings, rows)
+
+
+def _summaries(results: Results) -> list[tuple[str, Row]]:
+    """Summarise the records of every label."""
+    return [(label, summary(found)[0]) for label, found in _labelled(results)]
 
 
 def _labelled(results: Results) -> list[tuple[str, list[Any]]]:
