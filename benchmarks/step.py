@@ -11,6 +11,7 @@ import dataclasses
 import os
 import shutil
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -158,6 +159,7 @@ def in_turn(
     seconds: float,
     limits: tuple[int, int],
     device: torch.device | None = None,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> list[Row]:
     """Time `steps`, that of backpropagation among them, and return a row for each.
 
@@ -168,12 +170,13 @@ def in_turn(
         seconds: how long to repeat them.
         limits: the fewest and the most rounds.
         device: where they run.
+        clock: in seconds.
     """
     trial = interleaved(steps, 1, device, warmup=1)
     rounds = min(max(round(seconds / sum(map(sum, trial.values()))), limits[0]), limits[1])
-    times = interleaved(steps, rounds, device, warmup=0)
+    times = interleaved(steps, rounds, device, warmup=0, clock=clock)
     return [
-        _row(section, case, rule, "ms", [1e3 * time for time in times[rule]], [1e3 * time for time in times[BACKPROP]])
+        _row(section, case, rule, "ms", [1e3 * took for took in times[rule]], [1e3 * took for took in times[BACKPROP]])
         for rule in steps
     ]
 
