@@ -9,6 +9,7 @@ import dyadnet as dn
 from dyadnet import data
 from dyadnet.network.state import AbstractState
 from dyadnet.relax.propagate import propagate
+from dyadnet.rule.base import Estimate
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,13 +29,12 @@ class NoisyFeedback(dn.AbstractRule):
     noise: float  # of the feedback, relative to its root mean square
     beta: float = 0.1
 
-    def estimate(self, net, loss, x, y, *, states=None, generator=None, keep_states=True) -> dn.Estimate:
-        depth, strength = len(net.stages), self.beta * len(x)
-        generator = generator or torch.Generator().manual_seed(0)
+    def estimate(self, net, loss, x, y, *, states=None, generator=None, keep_states=True) -> Estimate:
+        strength, generator = self.beta * len(x), generator or torch.Generator().manual_seed(0)
 
         def neuron(k, drive, feedback, before):
             f = net.stages[k - 1].activation.f
-            feedback = loss.gradient(f(drive), y) / len(x) if k == depth else feedback
+            feedback = loss.gradient(f(drive), y) / len(x) if k == len(net.stages) else feedback
             if feedback is None:
                 return Response((f(drive), f(drive)), strength)
             noise = self.noise * feedback.square().mean().sqrt() * torch.randn(drive.shape, generator=generator)
@@ -42,7 +42,7 @@ class NoisyFeedback(dn.AbstractRule):
             return Response((f(drive + nudge), f(drive - nudge)), strength)
 
         reached = propagate(net, x, neuron, dn.Sweeps(), states=states, generator=generator, keep_states=keep_states)
-        return dn.Estimate(loss(reached.output, y).mean(), reached.output, reached.grads, reached.states)
+        return Estimate(loss(reached.output, y).mean(), reached.output, reached.grads, reached.states)
 
 
 digits = data.load("digits")

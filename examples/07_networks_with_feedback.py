@@ -9,6 +9,7 @@ from torch import nn
 
 import dyadnet as dn
 from dyadnet import data
+from dyadnet.relax.relaxation import Relaxation
 from dyadnet.relax.stopping import Residual
 
 digits = data.load("digits")
@@ -21,7 +22,7 @@ def train(lam: float) -> tuple[dn.Layered, float]:
     model = nn.Sequential(
         nn.Flatten(), nn.Linear(64, 64), nn.Hardtanh(0, 1), nn.Linear(64, 64), nn.Hardtanh(0, 1), nn.Linear(64, 10)
     )
-    net = dn.Layered.from_sequential(model, lam, relaxation=dn.Relaxation(stop=Residual(1e-3, 200)))
+    net = dn.Layered.from_sequential(model, lam, relaxation=Relaxation(stop=Residual(1e-3, 200)))
     rule, optimizer = dn.Dyadic(beta=0.5), torch.optim.Adam(model.parameters(), 3e-3)
     generator, passes = torch.Generator().manual_seed(0), []
     for _ in range(10):
@@ -38,7 +39,7 @@ def moved(net: dn.Layered) -> float:
     """Return the largest movement of all states over that of the drive, for random disturbances of the inputs."""
     torch.manual_seed(0)
     disturbed = x_test + 0.1 * torch.randn_like(x_test)
-    exact = dn.Relaxation(stop=Residual(1e-5, 1000))
+    exact = Relaxation(stop=Residual(1e-5, 1000))
     before, after = (net.relax(x, relaxation=exact).states for x in (x_test, disturbed))
     states = torch.cat([b.mean() - a.mean() for a, b in zip(before, after, strict=True)], 1)
     drive = net.stages[0].map(disturbed) - net.stages[0].map(x_test)

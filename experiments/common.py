@@ -60,4 +60,5 @@ def store(name: str, comparison: Comparison, records: list[Record]) -> None:
 
 def bare(record: Record) -> Record:
     """Return a record without what is stored once for all, and without what only its report draws."""
-    return {key: value for key, value in record.items() if key not in ("environment", "connectivity")}
+    kept = {key: value for key, value in record.items() if key not in ("environment", "connectivity", "pictures")}
+    return kept | {"commit": record["environment"]["commit"]}

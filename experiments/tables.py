@@ -19,6 +19,7 @@ from typing import Any
 import tyro
 
 from dyadnet.report import Row, summary
+from dyadnet.report.aggregate import spread
 
 Results = Mapping[str, Any]
 Table = Callable[[Path], str]
@@ -88,6 +89,50 @@ def feedback_table(root: Path, name: str) -> str:
     return _table(results, rows, FEEDBACK, heading="Network")
 
 
+def lifted_table(root: Path, name: str) -> str:
+    """Return accuracy, cost and how settled the states were of lifted networks and of those beside them."""
+    results = stored(root, name)
+    rows = [[label, *(_mean(found, key, form) for _, key, form in LIFTED)] for label, found in _labelled(results)]
+    return f"{_caption(results)}\n\n{markdown(['Network', *(heading for heading, _, _ in LIFTED)], rows)}"
+
+
+def robustness_table(root: Path, name: str) -> str:
+    """Return Lipschitz constants and accuracy on adversarial examples, of the first seed."""
+    results = stored(root, name)
+    some, last = results["records"][0], ", ten steps"
+    attacks = {name.removesuffix(last): name for name in some["attacked"] if name == "none" or name.endswith(last)}
+    radii = list(some["certified"])
+    estimates = ("bound", "pairs", "steepest")
+    rows = [
+        [
+            label,
+            *(format(first["lipschitz"][key], ".2f") for key in estimates),
+            *(format(100 * first["certified"][radius], ".1f") for radius in radii),
+            *(format(100 * first["attacked"][attack], ".1f") for attack in attacks.values()),
+        ]
+        for label, (first, *_) in _labelled(results)
+    ]
+    settings, headings = results["settings"], ["Network", *estimates, *(f"certified {r}" for r in radii), *attacks]
+    looked_at = f"{settings['looked_at']} test images for estimates, {settings['attacked']} attacked."
+    return f"{_caption(results)} {looked_at}\n\n" + markdown(headings, rows)
+
+
+def _labelled(results: Results) -> list[tuple[str, list[Any]]]:
+    """The records of every label, in the order of first appearance."""
+    records: list[Any] = results["records"]
+    labels = dict.fromkeys(record["label"] for record in records)
+    return [(label, [record for record in records if record["label"] == label]) for label in labels]
+
+
+def _mean(records: list[Any], key: str, form: str) -> str:
+    """The mean of a percentage or a number over seeds, with the deviation of an accuracy."""
+    found = spread(record[key] for record in records)
+    assert found is not None
+    if form != "%":
+        return format(found.mean, form)
+    return f"{100 * found.mean:.2f}" + ("" if found.std is None else f" ± {100 * found.std:.2f}")
+
+
 def quality_table(root: Path, name: str) -> str:
     """Return the relative error of every rule's gradient, a column a strength of the nudge."""
     results = stored(root, name)
@@ -139,11 +184,12 @@ def _caption(results: Results) -> str:
 
 
 def _where(results: Results) -> str:
-    """Say on what it was computed, and by which source."""
+    """Say on what it was computed, and by which source: of every record, where they know it themselves."""
     where = results["environment"]
+    commits = dict.fromkeys(record.get("commit", where["commit"]) for record in results.get("records", [where]))
     return (
         f"{where['processor']}, {where['threads']} of {where['cores']} cores, {where['device']}, torch "
-        f"{where['torch']}, commit {where['commit']}."
+        f"{where['torch']}, commit{'s' if len(commits) > 1 else ''} {', '.join(commits)}."
     )
 
 
@@ -185,6 +231,14 @@ FEEDBACK = (
 )
 
 
+LIFTED = (
+    ("Test accuracy, %", "test_accuracy", "%"),
+    ("Passes a step", "passes", ".1f"),
+    ("Unsettled, %", "unsettled", "%"),
+    ("CPU ms a step", "step_ms", ".1f"),
+)
+
+
 def benchmark_table(root: Path, *, name: str) -> str:
     """Return the tables of a benchmark, as `benchmarks/tables.py` makes them of its result."""
     path = root / "benchmarks" / "results" / f"{name}.json"
@@ -204,6 +258,10 @@ TABLES: dict[str, Table] = {
     "fashion-structure": partial(feedback_table, name="fashion-structure"),
     "mnist-contrast": partial(feedback_table, name="mnist-contrast"),
     "fashion-contrast": partial(feedback_table, name="fashion-contrast"),
+    "mnist-lrrn": partial(lifted_table, name="mnist-lrrn"),
+    "fashion-lrrn": partial(lifted_table, name="fashion-lrrn"),
+    "mnist-lrrn-robustness": partial(robustness_table, name="mnist-lrrn"),
+    "fashion-lrrn-robustness": partial(robustness_table, name="fashion-lrrn"),
     "gradient-quality": partial(quality_table, name="gradient-quality"),
     "settling": partial(settling_table, name="settling"),
     "benchmark-step": partial(benchmark_table, name="step"),

@@ -21,7 +21,6 @@ from dyadnet import (
     Backprop,
     BottomUp,
     DualPropagation,
-    Estimate,
     Lagrangian,
     Layered,
     LiftedProximal,
@@ -30,15 +29,15 @@ from dyadnet import (
     PredictiveCoding,
     RandomOrder,
     Sweeps,
-    UnitSigmoid,
     cross_entropy,
     squared_error,
 )
-from dyadnet.activation import Activation
+from dyadnet.activation import Activation, UnitSigmoid
 from dyadnet.loss import AbstractLoss, Loss
 from dyadnet.network.base import AbstractNetwork
 from dyadnet.network.feedback import DirectFeedback, FeedbackPath, RandomFeedback, SignSymmetric
 from dyadnet.relax.schedule import AbstractSchedule
+from dyadnet.rule.base import Estimate
 from dyadnet.rule.dual_propagation import Dyad
 from dyadnet.rule.feedback_alignment import DirectFeedbackAlignment, FeedbackAlignment
 

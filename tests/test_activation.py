@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.testing import assert_close
 
-from dyadnet import UnitSigmoid
-from dyadnet.activation import recognise
+from dyadnet.activation import UnitSigmoid, recognise
 
 GRID = torch.linspace(-12, 12, 96_001, dtype=torch.float64)
 """Fine enough that slopes and extremes on it are those of the function to 1e-6."""

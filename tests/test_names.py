@@ -59,7 +59,7 @@ def test_a_rule_is_made_with_its_settings(specification: str, made: Any):
     [
         (
             "hebb",
-            "there is no rule 'hebb'; there are backprop, contrastive-hebbian, coupled-learning, dual-propagation",
+            "there is no rule 'hebb'; there are auxiliary-coordinates, backprop, contrastive-hebbian, coupled-learning",
         ),
         ("", "there is no rule ''"),
         ("backprop:beta=1", "backprop has no setting 'beta'; it has none"),
@@ -123,7 +123,7 @@ def test_a_solver_is_made_with_its_settings_and_named_again(specification: str, 
 @pytest.mark.parametrize(
     ("specification", "told"),
     [
-        ("newton", "there is no solver 'newton'; there are anderson, damped, over-relaxed, plain"),
+        ("newton", "there is no solver 'newton'; there are accelerated, anderson, damped, over-relaxed, plain"),
         ("plain:factor=1", "plain has no setting 'factor'; it has none"),
         ("damped:factor=2", "damped: the factor must lie in (0, 2), not 2"),
         ("anderson:memory=x", "memory must be a whole number, not 'x'"),

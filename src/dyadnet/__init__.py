@@ -1,13 +1,11 @@
 """Train PyTorch networks with local learning rules, and see how they compare with backpropagation."""
 
-from dyadnet.activation import UnitSigmoid
-from dyadnet.audit.alignment import LayerAlignment, alignment
+from dyadnet.audit.alignment import alignment
 from dyadnet.audit.certificate import certify
 from dyadnet.loss import cross_entropy, squared_error
 from dyadnet.network.dense import Dense
 from dyadnet.network.layered import Layered
-from dyadnet.network.stage import Stage
-from dyadnet.relax.relaxation import Relaxation
+from dyadnet.network.lifted import Lifted
 from dyadnet.relax.schedule import BottomUp, OddEven, Parallel, RandomOrder, Sweeps
 from dyadnet.rule.auxiliary_coordinates import AuxiliaryCoordinates
 from dyadnet.rule.backprop import Backprop
@@ -16,14 +14,18 @@ from dyadnet.rule.contrastive_hebbian import ContrastiveHebbian, CoupledLearning
 from dyadnet.rule.dual_propagation import DualPropagation
 from dyadnet.rule.dyadic import Dyadic
 from dyadnet.rule.equilibrium_propagation import EquilibriumPropagation
+from dyadnet.rule.feedback_alignment import DirectFeedbackAlignment, FeedbackAlignment
 from dyadnet.rule.lagrangian import Lagrangian
 from dyadnet.rule.lifted_proximal import LiftedProximal
 from dyadnet.rule.lpom import LPOM
+from dyadnet.rule.lrrn import LRRN
 from dyadnet.rule.predictive_coding import PredictiveCoding
+from dyadnet.rule.random_feedback_chl import RandomFeedbackCHL
 from dyadnet.rule.recurrent_backprop import RecurrentBackprop
 
 __all__ = [
     "LPOM",
+    "LRRN",
     "AbstractRule",
     "AuxiliaryCoordinates",
     "Backprop",
@@ -31,23 +33,23 @@ __all__ = [
     "ContrastiveHebbian",
     "CoupledLearning",
     "Dense",
+    "DirectFeedbackAlignment",
     "DualPropagation",
     "Dyadic",
     "EquilibriumPropagation",
     "Estimate",
+    "FeedbackAlignment",
     "Lagrangian",
-    "LayerAlignment",
     "Layered",
+    "Lifted",
     "LiftedProximal",
     "OddEven",
     "Parallel",
     "PredictiveCoding",
+    "RandomFeedbackCHL",
     "RandomOrder",
     "RecurrentBackprop",
-    "Relaxation",
-    "Stage",
     "Sweeps",
-    "UnitSigmoid",
     "alignment",
     "certify",
     "cross_entropy",

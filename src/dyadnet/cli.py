@@ -217,7 +217,9 @@ class Info:
         console.print(f"losses:    {', '.join(names.LOSSES)}")
         console.print(f"networks:  {', '.join(get_args(NetworkName))}")
         console.print(f"orders:    {', '.join(names.SCHEDULES)}")
-        console.print(f"solvers:   {'; '.join(names.solvers())}", soft_wrap=True)
+        console.print(f"solvers:   {'; '.join(names.defaults(names.SOLVERS))}", soft_wrap=True)
+        console.print(f"feedback:  {'; '.join(names.defaults(names.PATHS))}", soft_wrap=True)
+        console.print(f"terms:     {names.defaults(names.TERMS)[0].removeprefix('terms:')}", soft_wrap=True)
         console.print(f"data sets: {', '.join(data.DATASETS)}, or an .npz file")
         for name, value in environment().items():
             console.print(f"{name + ':':10} {value}")

@@ -14,9 +14,11 @@ from torch import nn
 
 from dyadnet.loss import AbstractLoss, cross_entropy, squared_error
 from dyadnet.network.feedback import DirectFeedback, FeedbackPath, KolenPollack, RandomFeedback, SignSymmetric
+from dyadnet.network.lifted import Terms
 from dyadnet.relax.relaxation import Relaxation
 from dyadnet.relax.schedule import AbstractSchedule, BottomUp, OddEven, Parallel, RandomOrder, Sweeps
-from dyadnet.relax.solver import Anderson, Damped, OverRelaxed, Plain, Solver
+from dyadnet.relax.solver import Accelerated, Anderson, Damped, OverRelaxed, Plain, Solver
+from dyadnet.rule.auxiliary_coordinates import AuxiliaryCoordinates
 from dyadnet.rule.backprop import Backprop
 from dyadnet.rule.base import AbstractRule
 from dyadnet.rule.contrastive_hebbian import ContrastiveHebbian, CoupledLearning
@@ -25,6 +27,11 @@ from dyadnet.rule.dyadic import Dyadic
 from dyadnet.rule.equilibrium_propagation import EquilibriumPropagation
 from dyadnet.rule.feedback_alignment import DirectFeedbackAlignment, FeedbackAlignment
 from dyadnet.rule.lagrangian import Lagrangian
+from dyadnet.rule.lifted_proximal import LiftedProximal
+from dyadnet.rule.lpom import LPOM
+from dyadnet.rule.lrrn import LRRN
+from dyadnet.rule.predictive_coding import PredictiveCoding
+from dyadnet.rule.random_feedback_chl import RandomFeedbackCHL
 from dyadnet.rule.recurrent_backprop import RecurrentBackprop
 
 
@@ -43,6 +50,12 @@ RULES: dict[str, type[AbstractRule]] = {
     "coupled-learning": CoupledLearning,
     "feedback-alignment": FeedbackAlignment,
     "direct-feedback-alignment": DirectFeedbackAlignment,
+    "random-feedback-chl": RandomFeedbackCHL,
+    "auxiliary-coordinates": AuxiliaryCoordinates,
+    "predictive-coding": PredictiveCoding,
+    "lifted-proximal": LiftedProximal,
+    "lpom": LPOM,
+    "lrrn": LRRN,
 }
 SCHEDULES: dict[str, Callable[..., AbstractSchedule]] = {
     "sweeps": Sweeps,
@@ -56,6 +69,7 @@ SOLVERS: dict[str, type[Solver]] = {
     "damped": Damped,
     "over-relaxed": OverRelaxed,
     "anderson": Anderson,
+    "accelerated": Accelerated,
 }
 PATHS: dict[str, type[FeedbackPath]] = {
     "random": RandomFeedback,
@@ -63,6 +77,7 @@ PATHS: dict[str, type[FeedbackPath]] = {
     "kolen-pollack": KolenPollack,
     "direct": DirectFeedback,
 }
+TERMS = {"terms": Terms}
 LOSSES: dict[str, AbstractLoss] = {"cross-entropy": cross_entropy, "squared-error": squared_error}
 
 
@@ -107,13 +122,13 @@ def solver(specification: str) -> Solver:
     return _specified(SOLVERS, specification, "solver")
 
 
-def solvers() -> list[str]:
-    """Return every solver as a specification, with its defaults.
+def defaults(known: Mapping[str, type[Any]]) -> list[str]:
+    """Return everything of a kind as a specification, with its defaults.
 
-    >>> solvers()[:2]
+    >>> defaults(SOLVERS)[:2]
     ['plain', 'damped:factor=0.5']
     """
-    return [specification(SOLVERS, made()) for made in SOLVERS.values()]
+    return [specification(known, made()) for made in known.values()]
 
 
 def feedback(specification: str) -> FeedbackPath:
@@ -126,6 +141,18 @@ def feedback(specification: str) -> FeedbackPath:
         RequestError: for an unknown path or setting, or a value out of range.
     """
     return _specified(PATHS, specification, "feedback path")
+
+
+def terms(settings: str) -> Terms:
+    """Return the terms of a lifted network's energy.
+
+    >>> terms("gamma=0.3,tied=false").gamma
+    0.3
+
+    Raises:
+        RequestError: for an unknown setting, or a value out of range.
+    """
+    return _specified(TERMS, f"terms:{settings}", "terms")
 
 
 def specification(known: Mapping[str, Callable[..., Any]], thing: Any) -> str:

@@ -15,7 +15,6 @@ from dyadnet import (
     Backprop,
     DualPropagation,
     Dyadic,
-    Estimate,
     Lagrangian,
     Layered,
     RecurrentBackprop,
@@ -27,6 +26,7 @@ from dyadnet import (
 from dyadnet.audit.alignment import has_loops, residual
 from dyadnet.relax.relaxation import NotSettledWarning, Relaxation
 from dyadnet.relax.stopping import Count, Residual
+from dyadnet.rule.base import Estimate
 
 
 @dataclass(frozen=True)

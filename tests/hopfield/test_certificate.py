@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from dyadnet import BottomUp, Dense, Layered, OddEven, Parallel, RandomOrder, Sweeps, UnitSigmoid
+from dyadnet import BottomUp, Dense, Layered, OddEven, Parallel, RandomOrder, Sweeps
+from dyadnet.activation import UnitSigmoid
 from dyadnet.audit.certificate import certify
 from dyadnet.energy.hopfield import HopfieldEnergy
 from dyadnet.network.base import AbstractHopfield

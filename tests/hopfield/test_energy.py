@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from dyadnet import BottomUp, Dense, Layered, OddEven, Parallel, RandomOrder, Sweeps, UnitSigmoid, squared_error
+from dyadnet import BottomUp, Dense, Layered, OddEven, Parallel, RandomOrder, Sweeps, squared_error
+from dyadnet.activation import UnitSigmoid
 from dyadnet.energy.base import AbstractEnergy
 from dyadnet.energy.hopfield import HopfieldEnergy
 from dyadnet.energy.lifted import LiftedEnergy

@@ -13,10 +13,10 @@ from dyadnet import (
     CoupledLearning,
     EquilibriumPropagation,
     RecurrentBackprop,
-    UnitSigmoid,
     cross_entropy,
     squared_error,
 )
+from dyadnet.activation import UnitSigmoid
 from dyadnet.network.base import AbstractNetwork
 from dyadnet.network.linearise import Gradients
 from dyadnet.relax.relaxation import Relaxation

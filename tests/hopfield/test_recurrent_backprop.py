@@ -4,16 +4,8 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from dyadnet import (
-    Backprop,
-    Dense,
-    DualPropagation,
-    Lagrangian,
-    RecurrentBackprop,
-    UnitSigmoid,
-    cross_entropy,
-    squared_error,
-)
+from dyadnet import Backprop, Dense, DualPropagation, Lagrangian, RecurrentBackprop, cross_entropy, squared_error
+from dyadnet.activation import UnitSigmoid
 from dyadnet.network.base import AbstractNetwork
 from dyadnet.relax.relaxation import NotSettled, Relaxation
 from dyadnet.relax.solver import Plain

@@ -13,6 +13,12 @@ def make_record() -> MakeRecord:
     """A complete record of a three-layer network after two epochs; keyword arguments replace its values."""
 
     def make(rule: str = "backprop", seed: int = 0, **changes: Any) -> dict[str, Any]:
+        epochs = [
+            {"epoch": 1, "train_loss": 1.0, "test_accuracy": 0.5, "alignment": [1.0, 1.0, 1.0]},
+            {"epoch": 2, "train_loss": 0.02, "test_accuracy": 0.975, "alignment": [0.75, 0.5, 1.0]},
+        ]
+        for epoch, angle in zip(epochs, (90.0, 60.0), strict=True):
+            epoch["feedback_angles"] = [angle]
         record = {
             "rule": rule,
             "dataset": "digits",
@@ -27,10 +33,7 @@ def make_record() -> MakeRecord:
             "norm_ratio": [0.9, 1.1, 1.0],
             "straddling": [0.25, 0.5],
             "relaxation": {"iterations": 4, "residual": 1e-6, "converged": True},
-            "history": [
-                {"epoch": 1, "train_loss": 1.0, "test_accuracy": 0.5, "alignment": [1.0, 1.0, 1.0]},
-                {"epoch": 2, "train_loss": 0.02, "test_accuracy": 0.975, "alignment": [0.75, 0.5, 1.0]},
-            ],
+            "history": epochs,
         }
         return record | changes
 

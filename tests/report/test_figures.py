@@ -13,6 +13,7 @@ ALL = (
     figures.norm_ratio_by_layer,
     figures.straddling_by_layer,
     lambda records: figures.alignment_over_training(records, 1),
+    lambda records: figures.feedback_angles(records, 1),
 )
 
 
@@ -118,6 +119,15 @@ def test_a_shallower_network_is_absent_from_the_upper_layers(make_record):
     records = [make_record(), make_record("lrrn", history=shallow)]
     assert list(lines(figures.alignment_over_training(records, 1))["lrrn"].x) == [1]
     assert set(lines(figures.alignment_over_training(records, 3))) == {"backprop"}
+
+
+def test_angles_of_feedback_weights_are_drawn_on_a_scale_from_zero(make_record):
+    figure = figures.feedback_angles([make_record()], 1)
+    assert list(lines(figure)["backprop"].y) == [90.0, 60.0]
+    assert figure.layout.yaxis.range == (0, 100)
+    assert not figures.feedback_angles([make_record()], 2).data
+    turned = make_record(history=[{"epoch": 1, "feedback_angles": [120.0]}])
+    assert figures.feedback_angles([turned], 1).layout.yaxis.range == (0, 120)
 
 
 def test_a_figure_without_measurements_has_no_traces(make_record):

@@ -138,6 +138,7 @@ def test_a_single_run_has_no_spread_and_no_buttons(make_record):
         "Layer 1 (cosine)",
         "Layer 2 (cosine)",
         "Layer 3 (cosine)",
+        "To layer 1 (degrees)",
     ]
 
 

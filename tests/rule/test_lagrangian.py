@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from dyadnet import Estimate, Lagrangian, Layered, RandomOrder, Stage, Sweeps, cross_entropy
+from dyadnet import Lagrangian, Layered, RandomOrder, Sweeps, cross_entropy
 from dyadnet.activation import recognise
+from dyadnet.network.stage import Stage
+from dyadnet.rule.base import Estimate
 from dyadnet.rule.lagrangian import Multiplied
 
 ALL = {**SMOOTH, "relu mlp": NETWORKS["relu mlp"]}

@@ -8,11 +8,21 @@ from typing import Any
 import pytest
 import torch
 
+from dyadnet import data
 from dyadnet.data import Dataset
 from dyadnet.names import RequestError
 from dyadnet.rule.dual_propagation import Dyad
 from dyadnet.train import loop
-from dyadnet.train.loop import Diverged, Training, pick_device, rate_factor, step, train_epoch, training_batches
+from dyadnet.train.loop import (
+    Diverged,
+    Training,
+    evaluate,
+    pick_device,
+    rate_factor,
+    step,
+    train_epoch,
+    training_batches,
+)
 from dyadnet.train.settings import Settings
 
 Make = Callable[..., Training]
@@ -166,6 +176,40 @@ def test_the_loss_of_a_network_with_feedback_is_that_of_its_equilibrium(training
     target = torch.nn.functional.one_hot(split.labels, 3)
     assert metrics["test_loss"] == pytest.approx((output - target).square().sum(1).mean().item() / 2, rel=1e-5)
     assert metrics["test_accuracy"] == (output.argmax(1) == split.labels).double().mean().item()
+
+
+@pytest.mark.parametrize("rule", ["feedback-alignment", "direct-feedback-alignment", "random-feedback-chl"])
+def test_the_angle_of_feedback_weights_is_measured_after_every_epoch(training_for: Make, rule: str):
+    training = training_for(rule, hidden=(12, 9), activation="hard-sigmoid")
+    angles = [train_epoch(training)["feedback_angles"] for _ in range(2)]
+    assert all(len(found) == 2 and all(0 < angle < 180 for angle in found) for found in angles)
+    assert angles[0] != angles[1]  # random weights stay, and those of the network move
+    assert "feedback_angles" not in train_epoch(training_for("dual-propagation"))
+
+
+def test_direct_feedback_around_a_pooling_has_no_angle(training_for: Make, images: Dataset):
+    with pytest.raises(ValueError, match="inputs="):
+        training_for("direct-feedback-alignment", on=images, network="cnn")
+
+
+def test_a_lifted_network_is_pretrained_without_labels(training_for: Make):
+    training = training_for("lrrn", pretrain_epochs=1, epochs=3)
+    lowest, output = training.net.maps[0].weight, training.net.maps[-1].weight
+    before = lowest.detach().clone(), output.detach().clone()
+    train_epoch(training)
+    assert torch.equal(output, before[1])  # it reconstructs nothing
+    assert not torch.equal(lowest, before[0])
+    train_epoch(training)
+    assert not torch.equal(output, before[1])
+
+
+def test_a_lifted_network_answers_with_its_gain(training_for: Make):
+    training = training_for("lrrn", output_gain=2.0)
+    x, y = next(data.batches(training.dataset, training.dataset.test, 45))
+    outputs = training.net(x), 2 * training.net.relax(x).states[-1].mean()
+    torch.testing.assert_close(*outputs)
+    expected = float(training.loss(outputs[1], y).mean())
+    assert evaluate(training)["loss"] == pytest.approx(expected)
 
 
 def test_augmented_batches_differ_from_the_images(training_for: Make, images: Dataset):

@@ -9,6 +9,7 @@ from torch import nn
 from dyadnet import Dense, Layered, names
 from dyadnet.energy.lifted import LiftedEnergy
 from dyadnet.names import RequestError
+from dyadnet.network.lifted import Lifted, Terms
 from dyadnet.relax.relaxation import Relaxation
 from dyadnet.relax.schedule import OddEven, Parallel, Sweeps
 from dyadnet.relax.solver import Anderson, Damped, OverRelaxed, Plain
@@ -17,6 +18,9 @@ from dyadnet.train.plan import Plan, choose, described, fitted, make, unused
 from dyadnet.train.settings import Settings
 
 CHAINS = ("backprop", "lagrangian", "dual-propagation")
+LIFTED = ("auxiliary-coordinates", "predictive-coding", "lifted-proximal", "lpom")
+PATHS = {"feedback-alignment": "random", "direct-feedback-alignment": "direct"}
+OTHERS = ("random-feedback-chl", "lrrn")
 ENERGIES = ("equilibrium-propagation", "contrastive-hebbian", "coupled-learning")
 ANY = ("dyadic", "recurrent-backprop")
 
@@ -30,11 +34,11 @@ def made(rule: str, shape: tuple[int, ...] = (8,), **given: Any) -> tuple[Any, A
     return make(choose(settings, names.rule(rule)), settings, names.rule(rule), shape, 3)
 
 
-def test_every_rule_that_can_be_named_is_in_one_of_the_three_kinds():
-    assert sorted(CHAINS + ENERGIES + ANY) == sorted(names.RULES)
+def test_every_rule_that_can_be_named_is_of_one_kind():
+    assert sorted((*CHAINS, *LIFTED, *PATHS, *ENERGIES, *ANY, *OTHERS)) == sorted(names.RULES)
 
 
-@pytest.mark.parametrize("rule", CHAINS)
+@pytest.mark.parametrize("rule", CHAINS + LIFTED)
 def test_rules_for_chains_train_what_they_always_have(rule: str):
     assert chosen(rule) == Plan("mlp", 0.5, None, "relu", "he", "cross-entropy")
 
@@ -56,14 +60,45 @@ def test_rules_for_every_network_get_one_without_symmetry(rule: str):
 
 @pytest.mark.parametrize("network", ["mlp", "cnn", "vgg16"])
 def test_a_network_that_is_named_is_the_same_for_every_rule(network: Any):
-    assert {chosen(rule, network=network) for rule in names.RULES} == {
+    assert {chosen(rule, network=network) for rule in (*CHAINS, *ENERGIES, *ANY)} == {
         Plan(network, 0.5, None, "relu", "he", "cross-entropy")
     }
+    for rule, path in PATHS.items():
+        assert chosen(rule, network=network) == Plan(network, 0.5, None, "relu", "he", "cross-entropy", path)
+
+
+def test_random_feedback_chl_gets_the_feedback_of_its_free_phase():
+    plan = Plan("hopfield", 0.6, None, "hard-sigmoid", "torch", "squared-error", "random")
+    assert chosen("random-feedback-chl:gamma=0.2") == plan
+    assert chosen("random-feedback-chl:gamma=0.2", network="cnn").lam == 0.6
+    assert chosen("random-feedback-chl:free_feedback=false").lam == 0.5
+    assert made("random-feedback-chl")[0].feedback is not None
+
+
+def test_lrrn_gets_a_lifted_network_of_the_terms_asked_for():
+    assert chosen("lrrn") == Plan("lifted", None, None, "relu", "orthogonal", "squared-error")
+    given = {"terms": "gamma=0.3,tied=false,output_reconstructs=true", "output_gain": 2.0}
+    net, _, relaxation = made("lrrn", **given)
+    assert net.terms == Terms(gamma=0.3, tied=False, output_reconstructs=True)
+    assert net.output_gain == 2.0
+    assert net.relaxation == relaxation
+    assert relaxation.stop.tolerance == pytest.approx(0.3**2 / 300)
+    with pytest.raises(RequestError, match="lrrn trains the lifted network, not mlp"):
+        chosen("lrrn", network="mlp")
+    exact, _, _ = made("backprop", network="lifted", tolerance=1e-4)
+    assert isinstance(exact, Lifted)
+    assert exact.relaxation.stop == Residual(1e-4, 200)
+
+
+def test_feedback_takes_the_path_asked_for():
+    net, _, _ = made("feedback-alignment", feedback="kolen-pollack:seed=3")
+    assert len(list(net.parameters())) == 2 * 3 + 2
+    assert made("dual-propagation", feedback="sign-symmetric")[0].feedback is not None
 
 
 def test_what_is_given_is_kept():
     given = {"network": "cnn", "lam": 0.75, "activation": "tanh", "init": "glorot", "loss": "cross-entropy"}
-    assert dataclasses.asdict(chosen("coupled-learning", **given)) == given | {"structure": None}
+    assert dataclasses.asdict(chosen("coupled-learning", **given)) == given | {"structure": None, "feedback": None}
     assert chosen("dyadic", lam=0.5).activation == "relu"  # without feedback
     assert chosen("dyadic", network="dense", structure="interpolated", lam=0.5).activation == "hard-sigmoid"
 
@@ -85,6 +120,15 @@ def test_complex_nudges_get_a_holomorphic_activation():
         ("dyadic", {"structure": "skew"}, "structure is for the dense network, not for hopfield"),
         ("dyadic", {"network": "dense", "lam": 0.0}, "lam is for layered networks, and for the dense one of structure"),
         ("dyadic", {"network": "dense", "init": "he"}, "init is for layered networks: a dense one draws its own"),
+        ("backprop", {"feedback": "random"}, "feedback is for other rules: the errors of backprop travel through the"),
+        ("dyadic", {"network": "dense", "feedback": "random"}, "feedback is for chains of layers, not for dense"),
+        ("lrrn", {"feedback": "random"}, "feedback is for chains of layers, not for lifted"),
+        ("lrrn", {"lam": 0.0}, "lam is for networks with feedback, not for lifted ones"),
+        ("lrrn", {"coupling_decay": 1.0}, "coupling-decay is for networks with feedback, not for lifted ones"),
+        ("dyadic", {"terms": "gamma=0.1"}, "terms is for the lifted network, not for hopfield"),
+        ("backprop", {"output_gain": 2.0}, "output-gain is for the lifted network, not for mlp"),
+        ("backprop", {"pretrain_epochs": 1}, "pretrain-epochs is for lrrn, to learn to reconstruct before it is"),
+        ("lrrn:supervised=false", {"pretrain_epochs": 1}, "pretrain-epochs is for lrrn, to learn to reconstruct"),
         ("dyadic", {"bf16": True}, "bf16 leaves too few digits for states to settle, which dyadic lets them"),
     ],
 )
@@ -176,7 +220,7 @@ def test_equilibrium_propagation_in_a_chain_is_told_itself():
 @pytest.mark.parametrize("network", [None, "mlp", "dense"])
 def test_what_was_chosen_is_told_under_the_names_of_the_settings(network: Any):
     settings = Settings(network=network)
-    for rule in names.RULES:
+    for rule in names.RULES.keys() - ({"lrrn"} if network else set()):
         plan = choose(settings, names.rule(rule))
         _, _, relaxation = make(plan, settings, names.rule(rule), (8,), 3)
         told = described(plan, relaxation)

@@ -11,7 +11,9 @@ from torch import nn
 
 from dyadnet import Dense, Layered
 from dyadnet.energy.hopfield import HopfieldEnergy
-from dyadnet.train.portrait import MOST_BINS, connectivity, relaxing
+from dyadnet.network.feedback import RandomFeedback
+from dyadnet.network.lifted import Lifted
+from dyadnet.train.portrait import MOST_BINS, NOISE, connectivity, pictures, relaxing
 
 
 def chain(lam: float, widths: tuple[int, ...] = (4, 3, 2, 2)) -> Layered:
@@ -38,6 +40,36 @@ def test_the_blocks_of_a_layered_network_lie_where_they_belong():
     layers, bins, W = drawn(net)
     assert (layers, bins) == (["1", "2", "3"], [3, 2, 2])
     torch.testing.assert_close(W, expected, rtol=6e-3, atol=0)  # three digits
+
+
+def test_feedback_of_its_own_lies_above_the_diagonal():
+    net = chain(0.75).with_feedback(RandomFeedback())
+    W = drawn(net)[2]
+    assert net.feedback is not None
+    torch.testing.assert_close(W[:3, 3:5], 0.5 * net.feedback.B1.T, rtol=6e-3, atol=0)
+
+
+def test_a_lifted_network_shows_images_beside_what_it_makes_of_them():
+    net = Lifted(Layered.from_sequential(nn.Sequential(nn.Flatten(), nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 2))))
+    images = torch.rand(4, 1, 2, 3)
+    found = pictures(net, images)
+    json.dumps(found)
+    grid, (low, high) = torch.tensor(found["pixels"]), found["range"]
+    assert grid.shape == (4 * 2, 4 * 3)
+    assert (low, high) == (float(images.min()), float(images.max()))
+    torch.testing.assert_close(grid[:2], torch.cat(list(images[:, 0]), 1), rtol=6e-3, atol=0)
+    decoded = torch.cat(list(net.reconstruct(images)[:, 0]), 1).clamp(low, high)
+    torch.testing.assert_close(grid[2:4], decoded, rtol=6e-3, atol=0)
+    assert 0 < (grid[4:6] - grid[:2]).std() < NOISE * (high - low)  # clipped to the range
+    assert found["rows"] == ["inputs", "reconstructed", "30% noise", "denoised"]
+
+
+def test_the_energy_of_a_lifted_network_falls_while_it_relaxes():
+    net = Lifted(Layered.from_sequential(nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 2))))
+    energies = relaxing(net, torch.randn(4, 6))["energy"]
+    assert energies[0] is not None
+    assert energies[-1] is not None
+    assert energies[-1] < energies[0]
 
 
 @pytest.mark.parametrize("structure", ["free", "symmetric", "skew", "lower"])

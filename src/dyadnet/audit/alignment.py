@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from dyadnet.loss import Loss
 from dyadnet.network.base import AbstractNetwork
 from dyadnet.network.layered import Layered
-from dyadnet.network.lifted import Lifted
 from dyadnet.network.linearise import Gradients
 from dyadnet.relax.stopping import Residual
 from dyadnet.rule.backprop import Backprop
@@ -50,7 +49,7 @@ def alignment(
         rule: the rule to look at.
         net, loss, x, y: as `rule.estimate` takes them.
         reference: what to compare with; None stands for backpropagation, and in a network with loops for
-            `RecurrentBackprop`, settled to the library's own tolerance.
+            `RecurrentBackprop`, settled to the library's own tolerance, without any feedback path.
 
     >>> _ = torch.manual_seed(0)
     >>> from dyadnet import DualPropagation, squared_error
@@ -60,7 +59,8 @@ def alignment(
     ['1.000', '1.000']
     """
     estimate = rule.estimate(net, loss, x, y)
-    exact = (reference or _exact(net)).estimate(net, loss, x, y, keep_states=False).grads
+    straight = net.with_feedback(None) if isinstance(net, Layered) else net
+    exact = (reference or _exact(net)).estimate(straight, loss, x, y, keep_states=False).grads
     found = []
     for k, (name, parameters) in enumerate(net.groups()):
         if parameters:
@@ -104,7 +104,7 @@ def residual(rule: AbstractRule, net: AbstractNetwork, loss: Loss, x: Tensor, y:
 
 def _exact(net: AbstractNetwork) -> AbstractRule:
     """The rule that gives the exact gradient of a network."""
-    if not has_loops(net) or isinstance(net, Lifted):
+    if net.differentiable:
         return Backprop()
     return RecurrentBackprop(replace(net.relaxation, stop=Residual(), strict=False))
 

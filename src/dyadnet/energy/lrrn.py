@@ -20,7 +20,7 @@ from dyadnet.energy.base import AbstractEnergy, Output
 from dyadnet.energy.hopfield import under_condition
 from dyadnet.loss import AbstractLoss, CustomLoss, one_hot
 from dyadnet.network.lifted import Lifted
-from dyadnet.network.linearise import Gradients
+from dyadnet.network.linearise import Gradients, merge
 from dyadnet.network.quadratic import QuadraticWiring
 from dyadnet.network.state import Neuron, States
 from dyadnet.network.wiring import AbstractWiring
@@ -86,11 +86,12 @@ class LRRNEnergy(AbstractEnergy):
         step = loss.nudge(y, beta * gain**2 / float(wiring.blocks[-1].curvature))
         return lambda drive, before: step(gain * drive) / gain
 
-    @torch.enable_grad()
+    @torch.no_grad()
     def gradients(self, wiring: AbstractWiring, weights: Sequence[complex]) -> Gradients:
-        """Differentiate the energy in the parameters, the states being what they are."""
-        wanted = [p for p in self.net.parameters() if p.requires_grad]
+        """Learn from the errors of every autoencoder."""
         z = [wiring.state(k).mean() for k in range(wiring.depth + 1)]
         each = torch.tensor(weights, dtype=z[0].dtype, device=z[0].device).repeat_interleave(len(z[0]))
-        total = (each * self.net.energy(z)).sum()
-        return dict(zip(wanted, torch.autograd.grad(total, wanted, materialize_grads=True), strict=True))
+        grads: Gradients = {}
+        for k in range(1, wiring.depth + 1):
+            merge(grads, self.net.learn(k, z[k - 1], z[k], self.net.discount(k) * each))
+        return grads

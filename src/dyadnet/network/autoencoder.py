@@ -53,6 +53,24 @@ class Autoencoder:
         """Return `V z + c`."""
         return linear(z, self.V, self.c)
 
+    def regression_slopes(self, x: Tensor, z: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the derivatives of `sum_i weights_i E_i` in W (the first term alone, should V depend on it) and b.
+
+        Args:
+            x, z: as for `energy`.
+            weights: one a row of `z`.
+        """
+        copies = len(z) // len(x)
+        e = weights[:, None] * (linear(x, self.W, self.b).repeat(copies, 1) - z)
+        e = self.kappa * e.unflatten(0, (copies, -1)).sum(0)
+        return e.T @ x, e.sum(0)
+
+    def reconstruction_slopes(self, x: Tensor, z: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+        """Return those in V and c."""
+        d = self.decode(z) - x.repeat(len(z) // len(x), 1)
+        weights = self.rho * weights
+        return d.T @ (weights[:, None] * z), weights @ d
+
     def coupling(self) -> Tensor:
         """Return `U`, `(units, units below)`."""
         return self.kappa * self.W + self.rho * self.V.T if self.rho else self.kappa * self.W

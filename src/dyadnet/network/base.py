@@ -1,6 +1,7 @@
 """What rules and energies need of a network, whatever its connectivity."""
 
 import abc
+from collections.abc import Sequence
 from typing import final
 
 from torch import Tensor, nn
@@ -19,6 +20,11 @@ class AbstractNetwork(nn.Module, abc.ABC):
     """
 
     relaxation: Relaxation
+
+    @property
+    def differentiable(self) -> bool:
+        """Whether autograd can differentiate the prediction `net(x)`; others have `RecurrentBackprop`."""
+        return False
 
     @abc.abstractmethod
     def wire(self, x: Tensor, states: States | None = None, copies: int = 1) -> AbstractWiring:
@@ -49,6 +55,10 @@ class AbstractNetwork(nn.Module, abc.ABC):
     @abc.abstractmethod
     def energy_missing(self) -> str | None:
         """Say why the network has no Hopfield energy, or return None where it has one."""
+
+    def prediction(self, states: Sequence[AbstractState]) -> Tensor:
+        """Return what the network answers once its layers have reached these states: those of the output."""
+        return states[-1].mean()
 
     @final
     def check_steady(self) -> None:

@@ -212,7 +212,9 @@ class DenseWiring(AbstractCoupling):
     def feedback(self, k: int) -> Tensor | None:
         """Return `(W^T error)_k`."""
         errors = self.errors()
-        return None if errors is None else _times(errors, self.weights[:, self.rows[k]])
+        if errors is None:
+            return None
+        return _times(errors, self.weights[:, self.rows[k]] if k else self.net.theta_0.detach())
 
     def couple(self, k: int, vectors: dict[int, Tensor], up: float, down: float) -> Tensor | None:
         """Return `((up theta + down theta^T) v)_k`."""

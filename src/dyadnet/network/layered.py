@@ -134,6 +134,11 @@ class Layered(AbstractHopfield):
             x = stage.activation.f(stage.map(x))
         return x
 
+    @property
+    def differentiable(self) -> bool:
+        """Without loops it is."""
+        return self.gain == 0
+
     def wire(self, x: Tensor, states: States | None = None, copies: int = 1) -> ChainWiring:
         """Return the wiring for one batch."""
         return ChainWiring(self.stages, self.gain, x, dict(enumerate(states or (), 1)), copies, self.feedback)

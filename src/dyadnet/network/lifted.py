@@ -24,11 +24,12 @@ from dyadnet.activation import IDENTITY, half_square
 from dyadnet.network.autoencoder import Autoencoder
 from dyadnet.network.base import AbstractNetwork
 from dyadnet.network.implicit import LeastPoint
-from dyadnet.network.layered import Layered, modules_of
-from dyadnet.network.linearise import hooked
+from dyadnet.network.layered import Layered
+from dyadnet.network.linearise import Gradients, merge
+from dyadnet.network.modules import hooked, modules_of
 from dyadnet.network.quadratic import Block, QuadraticWiring, block
 from dyadnet.network.stage import Stage
-from dyadnet.network.state import States
+from dyadnet.network.state import AbstractState, States
 from dyadnet.relax.relaxation import Relaxation
 from dyadnet.relax.solver import Accelerated
 
@@ -121,7 +122,8 @@ class Lifted(AbstractNetwork):
             raise ValueError(f"the output gain must be positive, not {output_gain}")
         if units not in ("together", "in turn"):
             raise ValueError(f"units move together or in turn, not {units!r}")
-        for name, module in chain._modules.items():
+        self.names = [name for name, _ in chain.named_children()]
+        for name, module in chain.named_children():
             self.add_module(name, module)
         self.stages, self.activations, self.depth = chain.stages, chain.activations, len(chain.stages)
         self.maps = tuple(_linear(stage) for stage in chain.stages)
@@ -131,6 +133,10 @@ class Lifted(AbstractNetwork):
         decoded = [map_ for k, map_ in enumerate(self.maps, 1) if self.rho(k)]
         self.V = nn.ParameterList([] if self.terms.tied else [map_.weight.detach().T.clone() for map_ in decoded])
         self.c = nn.ParameterList([map_.weight.new_zeros(map_.in_features) for map_ in decoded if self.terms.biases])
+
+    def chain(self) -> Layered:
+        """Return the feedforward chain of the same modules, which are shared."""
+        return Layered({name: self.get_submodule(name) for name in self.names}, self.stages)
 
     def rho(self, k: int) -> float:
         """Return the weight of the reconstruction from layer k."""
@@ -157,9 +163,37 @@ class Lifted(AbstractNetwork):
         layers = range(1, self.depth + 1)
         return torch.stack([self.discount(k) * self.autoencoder(k).energy(z[k - 1], z[k]) for k in layers]).sum(0)
 
+    def learn(self, k: int, below: Tensor, z: Tensor, weights: Tensor) -> Gradients:
+        """Return the derivatives of the energy between layers k - 1 and k, without its discount, in the parameters.
+
+        Args:
+            k: the upper layer.
+            below, z: the states of both, as for `Autoencoder.energy`.
+            weights: one a row of `z`; what is differentiated is the weighted sum.
+        """
+        pair, map_ = self.autoencoder(k), self.maps[k - 1]
+        dW, db = pair.regression_slopes(below, z, weights)
+        grads: Gradients = {map_.weight: dW}
+        if map_.bias is not None:
+            grads[map_.bias] = db
+        if pair.rho:
+            dV, dc = pair.reconstruction_slopes(below, z, weights)
+            merge(grads, {map_.weight: dV.T} if self.terms.tied else {self.V[k - 1]: dV})
+            merge(grads, {self.c[k - 1]: dc} if self.terms.biases else {})
+        return {parameter: grad for parameter, grad in grads.items() if parameter.requires_grad}
+
     def forward(self, x: Tensor) -> Tensor:
         """Return the output at the energy's least point, `(batch, outputs)`; it can be differentiated, once."""
         return self.output_gain * LeastPoint.apply(self, x, *self.parameters())
+
+    def prediction(self, states: Sequence[AbstractState]) -> Tensor:
+        """Return the states of the output, multiplied with the gain."""
+        return self.output_gain * super().prediction(states)
+
+    @property
+    def differentiable(self) -> bool:
+        """It is, implicitly."""
+        return True
 
     @torch.no_grad()
     def reconstruct(self, x: Tensor, *, layer: int = 1) -> Tensor:

@@ -43,7 +43,10 @@ class AbstractWiring(abc.ABC):
 
     @abc.abstractmethod
     def feedback(self, k: int) -> Tensor | None:
-        """Return what the errors of the other layers send to layer k; None stands for zero."""
+        """Return what the errors of the other layers send to layer k; None stands for zero.
+
+        To the inputs, layer 0, they send the gradient of the loss in them.
+        """
 
     @abc.abstractmethod
     def state(self, k: int) -> AbstractState:

@@ -115,10 +115,18 @@ def alignment_over_training(records: Sequence[Record], layer: int) -> go.Figure:
 
     The figures of all layers have the same scale.
     """
-    figure = _curves(records, lambda run: _layer_over_epochs(run, layer))
+    figure = _curves(records, lambda run: _layer_over_epochs(run, "alignment", layer))
     everywhere = (entry.get("alignment") or () for run in records for entry in run.get("history") or ())
     _cosine_axis(figure, (cosine for cosines in everywhere for cosine in cosines if cosine is not None))
     return finish(figure, f"Layer {layer} (cosine)", "epoch")
+
+
+def feedback_angles(records: Sequence[Record], layer: int) -> go.Figure:
+    """Draw the angle (degrees) of the weights through which errors reach a hidden layer against the epoch."""
+    figure = _curves(records, lambda run: _layer_over_epochs(run, "feedback_angles", layer))
+    figure.add_hline(y=90, line={"color": FAINT, "width": 1, "dash": "dot"}, layer="below")
+    figure.update_yaxes(range=[0, max([100.0, *_heights(figure)])])
+    return finish(figure, f"To layer {layer} (degrees)", "epoch")
 
 
 def _over_epochs(run: Record, key: str, scale: float = 1.0) -> Points:
@@ -141,12 +149,12 @@ def _over_iterations(run: Record, key: str) -> Points:
     return enumerate((run.get("relaxation") or {}).get(key) or (), start=1)
 
 
-def _layer_over_epochs(run: Record, layer: int) -> Points:
-    """Give a run's `(epoch, cosine)` points of one layer; a shallower network has none."""
+def _layer_over_epochs(run: Record, key: str, layer: int) -> Points:
+    """Give a run's `(epoch, value)` points of one layer; a shallower network has none."""
     for entry in run.get("history") or ():
-        cosines = entry.get("alignment") or ()
-        if layer <= len(cosines):
-            yield entry["epoch"], cosines[layer - 1]
+        values = entry.get(key) or ()
+        if layer <= len(values):
+            yield entry["epoch"], values[layer - 1]
 
 
 def _scaled(value: Measured, scale: float) -> Measured:

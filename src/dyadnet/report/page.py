@@ -16,6 +16,7 @@ from dyadnet.report import figures
 from dyadnet.report.aggregate import Record, describe
 from dyadnet.report.connectivity import connectivity_maps
 from dyadnet.report.palette import Look, is_reference, looks, split_rule
+from dyadnet.report.pictures import picture_grids
 from dyadnet.report.table import UNCONVERGED_NOTE, Row, columns, has_unconverged, summary
 
 
@@ -88,6 +89,8 @@ def render(title: str, records: Sequence[Record], environment: Mapping[str, Any]
         cost=_embedded(figures.step_cost(records)),
         agreement=_embedded(*agreement),
         over_training=_embedded(*over_training),
+        angles=_embedded(*(figures.feedback_angles(records, layer) for layer in range(1, _paths(records) + 1))),
+        pictures=_embedded(*picture_grids(records)),
         relaxing=_embedded(figures.residual_while_relaxing(records), figures.energy_while_relaxing(records)),
         connectivity=_embedded(*connectivity_maps(records)),
         settings=_flat(settings),
@@ -117,6 +120,12 @@ def _recorded_layers(records: Sequence[Record]) -> int:
     """Return the number of layers whose alignment was recorded during training."""
     entries = (entry for record in records for entry in record.get("history") or ())
     return max((len(entry.get("alignment") or ()) for entry in entries), default=0)
+
+
+def _paths(records: Sequence[Record]) -> int:
+    """Return the number of feedback weights whose angles were recorded during training."""
+    entries = (entry for record in records for entry in record.get("history") or ())
+    return max((len(entry.get("feedback_angles") or ()) for entry in entries), default=0)
 
 
 def _embedded(*drawn: go.Figure) -> list[dict[str, Any]]:

@@ -8,7 +8,6 @@ from torch import Tensor
 
 from dyadnet.loss import Loss, as_loss
 from dyadnet.network.base import AbstractNetwork
-from dyadnet.network.lifted import Lifted
 from dyadnet.network.state import States
 from dyadnet.relax.propagate import chain
 from dyadnet.rule.base import AbstractRule, Estimate
@@ -42,7 +41,7 @@ class Backprop(AbstractRule):
         keep_states: bool = True,
     ) -> Estimate:
         """Differentiate the mean loss; there are no states to start from or to keep."""
-        if not isinstance(net, Lifted):
+        if not net.differentiable:
             chain(net)
         parameters = [p for p in net.parameters() if p.requires_grad]
         with torch.enable_grad():

@@ -76,7 +76,7 @@ class LRRN(AbstractRule):
         if self.supervised:
             _check_signal(net, relaxation, x.dtype)
         free = energy.minimise(wiring, relaxation=relaxation)
-        output = net.output_gain * free.states[-1].mean()
+        output = net.prediction(free.states)
         if self.supervised:
             value = as_loss(loss)(output, y).mean()
             grads, taught = self._contrast(energy, wiring, free, loss, y, relaxation)
@@ -85,6 +85,8 @@ class LRRN(AbstractRule):
             lowest = 1 / net.discount(1)  # in units of the lowest layer, which is the first to learn
             value, solution = lowest * energy.value(x, free.states).mean(), free
             grads = energy.gradients(wiring, [lowest / len(x)])
+            if not net.rho(net.depth):  # what inference left of its error is no gradient
+                grads |= {p: torch.zeros_like(p) for p in net.stages[-1].parameters()}
         kept = free.states if keep_states else None
         return Estimate(value, output, grads, kept, solution.iterations, solution)
 

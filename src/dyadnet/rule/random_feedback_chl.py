@@ -64,6 +64,11 @@ class RandomFeedbackCHL(AbstractRule):
         if not 0 < self.gamma <= 1:
             raise ValueError(f"gamma must lie in (0, 1], not {self.gamma}")
 
+    @property
+    def lam(self) -> float:
+        """The feedback parameter of the network that the rule trains: that of its free phase."""
+        return (1 + self.gamma) / 2 if self.free_feedback else 0.5
+
     def estimate(
         self,
         net: AbstractNetwork,
@@ -91,9 +96,8 @@ class RandomFeedbackCHL(AbstractRule):
 
     def _checked(self, net: AbstractNetwork) -> Layered:
         """Refuse a network that does not have the feedback of the free phase."""
-        lam = (1 + self.gamma) / 2 if self.free_feedback else 0.5
-        if not (isinstance(net, Layered) and isclose(net.lam, lam)):
+        if not (isinstance(net, Layered) and isclose(net.lam, self.lam)):
             raise ValueError(
-                f"RandomFeedbackCHL with {self} needs a layered network of lam={lam:g}: net.with_lam({lam:g})"
+                f"RandomFeedbackCHL with {self} needs a layered network of lam={self.lam:g}: net.with_lam({self.lam:g})"
             )
         return along(net, "RandomFeedbackCHL")

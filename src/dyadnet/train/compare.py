@@ -99,7 +99,7 @@ def compare(
         step_ms, step_ratio = costs[request.rule]
         record |= {"step_ms": step_ms, "step_ratio_to_backprop": step_ratio}
         if request.seed != comparison.seeds[0]:  # one picture a rule will do
-            record["connectivity"] = None
+            record |= {"connectivity": None, "pictures": None}
         records.append(record)
     folder.write_json(path / folder.COMPARISON, records)
     return records

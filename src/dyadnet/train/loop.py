@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -11,11 +11,15 @@ from torch import Tensor, nn
 
 from dyadnet import data, names
 from dyadnet.audit.alignment import alignment, has_loops
+from dyadnet.audit.feedback_angles import feedback_angles
 from dyadnet.loss import AbstractLoss
 from dyadnet.network.base import AbstractNetwork, hopfield
+from dyadnet.network.feedback import Straight
+from dyadnet.network.layered import Layered
 from dyadnet.network.state import States
 from dyadnet.relax.relaxation import Relaxation, Solution
 from dyadnet.rule.base import AbstractRule, Estimate
+from dyadnet.rule.lrrn import LRRN
 from dyadnet.train.plan import Plan, choose, make, tolerance
 from dyadnet.train.settings import Settings
 from dyadnet.train.settling import Tally, counted, finite, unsettled
@@ -54,6 +58,14 @@ class Training:
     def steps(self) -> int:
         """The number of steps of an epoch."""
         return math.ceil(len(self.dataset.train) / self.settings.batch_size)
+
+    @property
+    def current_rule(self) -> AbstractRule:
+        """The rule of the epoch that comes next: while a lifted network is pre-trained, it learns without labels."""
+        if len(self.history) >= (self.settings.pretrain_epochs or 0):
+            return self.rule
+        assert isinstance(self.rule, LRRN)
+        return replace(self.rule, beta=None, supervised=False)
 
     @property
     def device(self) -> torch.device:
@@ -190,7 +202,7 @@ def step(training: Training, x: Tensor, y: Tensor, states: States | None = None)
     settings = training.settings
     training.optimizer.zero_grad()
     with counted(), torch.autocast(training.device.type, torch.bfloat16, enabled=settings.bf16):
-        estimate = training.rule.backward(
+        estimate = training.current_rule.backward(
             training.net,
             training.loss,
             x,
@@ -230,6 +242,7 @@ def train_epoch(
     metrics |= {"learning_rate": rate, "seconds": seconds, "step_ms": 1e3 * seconds / training.steps}
     if settings.align_every and (epoch % settings.align_every == 0 or epoch == settings.epochs):
         metrics |= agreement(training)
+    metrics |= _angles(training.net)
     training.history = [*training.history, metrics]
     return metrics
 
@@ -240,7 +253,7 @@ def _pass(
     """See the training set once; return mean loss and accuracy as the samples were met, and how states settled."""
     training.net.train()
     total, right, seen = torch.zeros((), device=training.device), torch.zeros((), device=training.device), 0
-    states, tally = None, Tally(tolerance(training.settings))
+    states, tally = None, Tally(tolerance(training.settings, training.relaxation))
     for number, (x, y) in enumerate(training_batches(training), 1):
         estimate = step(training, x, y, states)
         states = estimate.states if training.settings.carry_states else None
@@ -270,7 +283,7 @@ def evaluate(training: Training, split: data.Split | None = None) -> dict[str, f
         output, solution = _predict(training.net, x)
         total += training.loss(output, y).sum().item()
         right += int((output.argmax(1) == y).sum())
-        missing += 0 if solution is None else unsettled(solution, tolerance(training.settings))
+        missing += 0 if solution is None else unsettled(solution, tolerance(training.settings, training.relaxation))
     found = {"loss": total / len(split), "accuracy": right / len(split)}
     return found | {"unconverged": missing / len(split)} if has_loops(training.net) else found
 
@@ -281,7 +294,7 @@ def _predict(net: AbstractNetwork, x: Tensor) -> tuple[Tensor, Solution | None]:
         return net(x), None
     with counted():
         solution = net.relax(x)
-    return solution.states[-1].mean(), solution
+    return net.prediction(solution.states), solution
 
 
 def agreement(training: Training) -> dict[str, list[float | None]]:
@@ -295,6 +308,14 @@ def agreement(training: Training) -> dict[str, list[float | None]]:
         "norm_ratio": [finite(layer.norm_ratio) for layer in layers],
         "straddling": [layer.straddling for layer in layers],
     }
+
+
+def _angles(net: AbstractNetwork) -> Metrics:
+    """Return the angles between the weights that errors travel through and the transposes, where there are any."""
+    path = net.feedback if isinstance(net, Layered) else None
+    if not isinstance(net, Layered) or path is None or (isinstance(path, Straight) and not net.affine()):
+        return {}
+    return {"feedback_angles": [finite(angle) for angle in feedback_angles(net)]}
 
 
 def first_batch(training: Training, size: int) -> tuple[Tensor, Tensor]:

@@ -10,9 +10,9 @@ from torch import nn
 from dyadnet.activation import UnitSigmoid
 
 ChainName = Literal["mlp", "cnn", "vgg16"]
-NetworkName = Literal[ChainName, "hopfield", "dense"]
+NetworkName = Literal[ChainName, "hopfield", "lifted", "dense"]
 ActivationName = Literal["relu", "leaky-relu", "tanh", "sigmoid", "unit-sigmoid", "hard-sigmoid", "silu", "gelu"]
-Initialisation = Literal["torch", "he", "lecun", "glorot"]
+Initialisation = Literal["torch", "he", "lecun", "glorot", "orthogonal"]
 
 ACTIVATIONS: dict[ActivationName, Callable[[], nn.Module]] = {
     "relu": nn.ReLU,
@@ -114,5 +114,7 @@ def initialise(model: nn.Module, how: Initialisation) -> None:
                     nn.init.kaiming_normal_(module.weight, nonlinearity="linear")
                 case "glorot":
                     nn.init.xavier_uniform_(module.weight)
+                case "orthogonal":
+                    nn.init.orthogonal_(module.weight)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)

@@ -1,14 +1,10 @@
-"""What a run computes where its settings leave that open: every rule gets the network that it needs.
-
-    backprop, lagrangian, dual-propagation                                   mlp
-    feedback-alignment, direct-feedback-alignment                            mlp, feedback random or direct
-    equilibrium-propagation, contrastive-hebbian, coupled-learning           hopfield, lam = 1; dense: symmetric
-    dyadic, recurrent-backprop                                               hopfield, lam = 0; dense: free
+"""What a run computes where its settings leave that open; `needs.py` tells which network a rule gets.
 
     without feedback (mlp, cnn and vgg16, unless lam says otherwise)         relu, cross-entropy, he
     with feedback, lam < 1/2                                                 hard-sigmoid, squared-error, lecun
     with feedback, lam > 1/2                                                 hard-sigmoid, squared-error, torch
     dense                                                                    hard-sigmoid, squared-error, its own
+    lifted                                                                   relu, squared-error, orthogonal
 
 Nothing else decides what a setting that was not given stands for.
 """
@@ -17,7 +13,7 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import prod
-from typing import Any, Literal
+from typing import Any
 
 from dyadnet import names
 from dyadnet.energy.lifted import LiftedEnergy
@@ -25,22 +21,24 @@ from dyadnet.names import RequestError
 from dyadnet.network.base import AbstractNetwork
 from dyadnet.network.dense import Dense, Structure
 from dyadnet.network.layered import Layered
+from dyadnet.network.lifted import Lifted
 from dyadnet.relax.relaxation import Relaxation
 from dyadnet.relax.schedule import Parallel
 from dyadnet.relax.solver import Anderson
 from dyadnet.relax.stopping import Count, Residual
 from dyadnet.rule.backprop import Backprop
 from dyadnet.rule.base import AbstractRule
-from dyadnet.rule.contrastive_hebbian import ContrastiveHebbian, CoupledLearning
-from dyadnet.rule.dyadic import Dyadic
 from dyadnet.rule.equilibrium_propagation import EquilibriumPropagation
-from dyadnet.rule.feedback_alignment import DirectFeedbackAlignment, FeedbackAlignment
+from dyadnet.rule.lrrn import LRRN
 from dyadnet.rule.recurrent_backprop import RecurrentBackprop
 from dyadnet.train.models import ACTIVATIONS, ActivationName, Initialisation, NetworkName, build, initialise
+from dyadnet.train.needs import need
 from dyadnet.train.settings import LossName, Settings
 
+_ACCURACY = 300  # how much less than the signal inference may leave
 TOLERANCE, MOST_PASSES = 1e-3, 200  # the library's own 1e-5 takes about twice the passes
 
+_LIFTED = ("terms", "output_gain")
 _RELAXATION = ("order", "solver", "tolerance", "most_passes", "iterations")
 
 
@@ -50,7 +48,7 @@ class Plan:
 
     Attributes:
         network: the kind of network.
-        lam: the feedback parameter; None for a dense network whose structure has none.
+        lam: the feedback parameter; None for a lifted network, and a dense one whose structure has none.
         structure: of a dense network.
         activation: of the hidden units.
         init: how weights are drawn; None for a dense network, which draws its own.
@@ -77,23 +75,25 @@ def choose(settings: Settings, rule: AbstractRule) -> Plan:
     Raises:
         RequestError: for a setting that the run would not look at, or bfloat16 where states have to settle.
     """
-    if settings.bf16 and _needs(rule) != "chain":
+    if settings.bf16 and need(rule).relaxes:
         raise RequestError(
             f"bf16 leaves too few digits for states to settle, which {_named(rule)} lets them: leave it out"
         )
     for name, why in unused(settings, rule).items():
         raise RequestError(f"{name.replace('_', '-')} is {why}")
     network, structure, lam = _network(settings, rule)
-    feedback = network == "dense" or lam != 0.5
+    if isinstance(rule, LRRN) and network != "lifted":
+        raise RequestError(f"lrrn trains the lifted network, not {network}: leave network out")
+    feedback = network == "dense" or lam not in (None, 0.5)
     smooth = isinstance(rule, EquilibriumPropagation) and rule.variant == "holomorphic"
     return Plan(
         network,
         lam,
         structure,
         settings.activation or ("tanh" if smooth else "hard-sigmoid" if feedback else "relu"),
-        None if lam is None or network == "dense" else settings.init or _initialisation(lam),
-        settings.loss or ("squared-error" if feedback else "cross-entropy"),
-        settings.feedback or _path(rule),
+        None if network == "dense" else settings.init or _initialisation(lam),
+        settings.loss or ("squared-error" if feedback or network == "lifted" else "cross-entropy"),
+        settings.feedback or (None if network in ("dense", "lifted") else need(rule).path),
     )
 
 
@@ -103,10 +103,10 @@ def unused(settings: Settings, rule: AbstractRule) -> dict[str, str]:
     >>> unused(Settings(order="sweeps"), names.rule("backprop"))
     {'order': 'for rules that relax, which backprop does not'}
     """
-    network, structure, lam = _network(settings, rule)
-    found: dict[str, str] = {}
-    if _needs(rule) == "chain":
-        found = dict.fromkeys(_RELAXATION, f"for rules that relax, which {_named(rule)} does not")
+    network, structure, _ = _network(settings, rule)
+    needs, lifted, found = need(rule), network == "lifted", dict[str, str]()
+    if not needs.relaxes and not lifted:
+        found |= dict.fromkeys(_RELAXATION, f"for rules that relax, which {_named(rule)} does not")
         found["coupling_decay"] = f"for networks with feedback, which {_named(rule)} cannot train"
         if settings.network is None and settings.lam != 0.5:
             found["lam"] = f"for networks with feedback, which {_named(rule)} cannot train"
@@ -114,10 +114,16 @@ def unused(settings: Settings, rule: AbstractRule) -> dict[str, str]:
         found["structure"] = f"for the dense network, not for {network}"
     elif structure != "interpolated":
         found["lam"] = f"for layered networks, and for the dense one of structure interpolated, not {structure}"
-    if isinstance(rule, Backprop):
-        found["feedback"] = "for other rules: the errors of backprop travel through the transpose"
-    elif network == "dense" or lam != 0.5:
-        found["feedback"] = "for feedforward chains, lam 0.5"
+    if lifted:
+        found |= dict.fromkeys(("lam", "coupling_decay"), "for networks with feedback, not for lifted ones")
+    else:
+        found |= dict.fromkeys(_LIFTED, f"for the lifted network, not for {network}")
+    if isinstance(rule, Backprop | RecurrentBackprop):
+        found["feedback"] = f"for other rules: the errors of {_named(rule)} travel through the transpose"
+    elif network in ("dense", "lifted"):
+        found["feedback"] = f"for chains of layers, not for {network}"
+    if not isinstance(rule, LRRN) or not rule.supervised:
+        found["pretrain_epochs"] = "for lrrn, to learn to reconstruct before it is supervised"
     if network == "dense":
         found["init"] = "for layered networks: a dense one draws its own weights"
     return {name: why for name, why in found.items() if getattr(settings, name) is not None}
@@ -137,20 +143,25 @@ def make(
         RequestError: for an order or a solver that is not to be had.
         ValueError: if the network cannot take samples of that shape.
     """
-    net = _made(plan, settings.hidden, shape, classes)
-    if _needs(rule) == "chain":
+    net = _made(plan, settings, shape, classes)
+    if not need(rule).relaxes and not isinstance(net, Lifted):
         return net, rule, None
     if isinstance(rule, EquilibriumPropagation) and isinstance(net, Layered) and net.gain == 0:
         how = relaxation(settings, LiftedEnergy(net).settling())
         return net, replace(rule, relaxation=how), how
-    net.relaxation = relaxation(settings, net.relaxation)
+    net.relaxation = relaxation(settings, net.relaxation, _settled(net))
     return net, rule, net.relaxation
 
 
-def relaxation(settings: Settings, own: Relaxation) -> Relaxation:
+def relaxation(settings: Settings, own: Relaxation, below: float = TOLERANCE) -> Relaxation:
     """Return a relaxation as the settings say, and as the network's own where they say nothing.
 
     Simultaneous updates are accelerated by default: the factors of the other solvers are for updates in turn.
+
+    Args:
+        settings: what was asked for.
+        own: the network's own.
+        below: the residual that counts as settled where nothing is said.
     """
     schedule = own.schedule if settings.order is None else names.order(settings.order)
     solver = Anderson() if isinstance(schedule, Parallel) else own.solver
@@ -158,12 +169,13 @@ def relaxation(settings: Settings, own: Relaxation) -> Relaxation:
         solver = names.solver(settings.solver)
     if settings.iterations is not None:
         return Relaxation(schedule, solver, Count(settings.iterations))
-    return Relaxation(schedule, solver, Residual(tolerance(settings), settings.most_passes or MOST_PASSES))
+    return Relaxation(schedule, solver, Residual(settings.tolerance or below, settings.most_passes or MOST_PASSES))
 
 
-def tolerance(settings: Settings) -> float:
-    """Return the residual that counts as settled."""
-    return settings.tolerance or TOLERANCE
+def tolerance(settings: Settings, relaxation: Relaxation | None) -> float:
+    """Return the residual that counts as settled, whether or not a relaxation stops there."""
+    stop = None if relaxation is None else relaxation.stop
+    return settings.tolerance or (isinstance(stop, Residual) and stop.tolerance) or TOLERANCE
 
 
 def described(plan: Plan, relaxation: Relaxation | None) -> dict[str, Any]:
@@ -181,53 +193,49 @@ def described(plan: Plan, relaxation: Relaxation | None) -> dict[str, Any]:
     return {name: value for name, value in found.items() if value is not None}
 
 
-def _initialisation(lam: float) -> Initialisation:
+def _initialisation(lam: float | None) -> Initialisation:
     """The larger weights may be, the faster networks learn; the more feedback, the smaller they have to be."""
+    if lam is None:
+        return "orthogonal"
     return "he" if lam == 0.5 else "lecun" if lam < 0.5 else "torch"
+
+
+def _settled(net: AbstractNetwork) -> float:
+    """The residual that counts as settled: in a lifted network far below what its lowest layer feels of the target."""
+    return 1 / (_ACCURACY * net.discount(1)) if isinstance(net, Lifted) else TOLERANCE
 
 
 def _named(rule: AbstractRule) -> str:
     return names.name_of(names.RULES, rule)
 
 
-def _needs(rule: AbstractRule) -> Literal["chain", "energy", "nothing"]:
-    """What a rule needs of a network: no loops, an energy, or nothing."""
-    if isinstance(rule, EquilibriumPropagation | ContrastiveHebbian | CoupledLearning):
-        return "energy"
-    return "nothing" if isinstance(rule, Dyadic | RecurrentBackprop) else "chain"
-
-
 def _network(settings: Settings, rule: AbstractRule) -> tuple[NetworkName, Structure | None, float | None]:
     """Return kind, structure and feedback parameter."""
-    needs = _needs(rule)
-    network = settings.network or ("mlp" if needs == "chain" else "hopfield")
-    structure = (settings.structure or ("symmetric" if needs == "energy" else "free")) if network == "dense" else None
-    if network == "dense" and structure != "interpolated":
+    needs = need(rule)
+    network = settings.network or needs.network
+    structure = settings.structure or needs.structure or "free" if network == "dense" else None
+    if network == "lifted" or (network == "dense" and structure != "interpolated"):
         return network, structure, None
     if settings.lam is not None:
         return network, structure, settings.lam
-    if network in ("mlp", "cnn", "vgg16"):
+    if network in ("mlp", "cnn", "vgg16") and not needs.own_lam:
         return network, structure, 0.5
-    return network, structure, 1.0 if needs == "energy" else 0.0
+    return network, structure, needs.lam if needs.network == "hopfield" else 0.0
 
 
-def _made(plan: Plan, hidden: Sequence[int], shape: Sequence[int], classes: int) -> AbstractNetwork:
+def _made(plan: Plan, settings: Settings, shape: Sequence[int], classes: int) -> AbstractNetwork:
     if plan.network == "dense":
         assert plan.structure is not None
-        units, lam = sum(hidden) + classes, 0.5 if plan.lam is None else plan.lam
+        units, lam = sum(settings.hidden) + classes, 0.5 if plan.lam is None else plan.lam
         activation = ACTIVATIONS[plan.activation]()
         return Dense(prod(shape), units, classes, plan.structure, lam=lam, activation=activation)
-    assert plan.lam is not None
     assert plan.init is not None
-    kind = "mlp" if plan.network == "hopfield" else plan.network
-    model = build(kind, shape, classes, hidden, plan.activation, feedback=plan.lam != 0.5)
+    loops = plan.lam not in (None, 0.5)
+    kind = "mlp" if plan.network in ("hopfield", "lifted") else plan.network
+    model = build(kind, shape, classes, settings.hidden, plan.activation, feedback=loops)
     initialise(model, plan.init)
+    if plan.lam is None:
+        terms = None if settings.terms is None else names.terms(settings.terms)
+        return Lifted(Layered.from_sequential(model), terms, output_gain=settings.output_gain or 1.0)
     path = None if plan.feedback is None else names.feedback(plan.feedback)
     return Layered.from_sequential(model, plan.lam, feedback=path)
-
-
-def _path(rule: AbstractRule) -> str | None:
-    """The feedback path that a rule needs."""
-    if isinstance(rule, FeedbackAlignment):
-        return "random"
-    return "direct" if isinstance(rule, DirectFeedbackAlignment) else None

@@ -7,13 +7,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dyadnet.energy.base import AbstractEnergy
 from dyadnet.energy.hopfield import HopfieldEnergy
+from dyadnet.energy.lrrn import LRRNEnergy
 from dyadnet.network.base import AbstractNetwork
 from dyadnet.network.dense import Dense
 from dyadnet.network.layered import Layered
+from dyadnet.network.lifted import Lifted
 from dyadnet.network.state import AbstractState
 from dyadnet.train.settling import finite
 
+NOISE = 0.3  # of the range of the images
 MOST_BINS = 64  # rows and columns of the connectivity: a report holds every one of their products
 
 
@@ -26,7 +30,7 @@ def relaxing(net: AbstractNetwork, x: Tensor) -> dict[str, list[float | None]]:
     """
     residuals: list[float] = []
     energies: list[float] = []
-    energy = None if net.energy_missing() else HopfieldEnergy(net)
+    energy = _energy(net)
 
     def observe(states: Sequence[AbstractState], residual: Tensor) -> None:
         residuals.append(float(residual.max()))
@@ -36,6 +40,13 @@ def relaxing(net: AbstractNetwork, x: Tensor) -> dict[str, list[float | None]]:
     net.relax(x, observe=observe)
     traces = {"trace": residuals} | ({"energy": energies} if energy else {})
     return {name: [finite(_rounded(value, 5)) for value in values] for name, values in traces.items()}
+
+
+def _energy(net: AbstractNetwork) -> AbstractEnergy | None:
+    """The energy that a network descends, if any."""
+    if isinstance(net, Lifted):
+        return LRRNEnergy(net)
+    return None if net.energy_missing() else HopfieldEnergy(net)
 
 
 def connectivity(net: AbstractNetwork) -> dict[str, Any] | None:
@@ -62,6 +73,27 @@ def connectivity(net: AbstractNetwork) -> dict[str, Any] | None:
     return {"layers": layers, "bins": bins, "weights": weights}
 
 
+@torch.no_grad()
+def pictures(net: Lifted, images: Tensor) -> dict[str, Any]:
+    """Return what a lifted network reconstructs of images, and of noisy ones, side by side.
+
+    Args:
+        net: the network, in eval mode.
+        images: `(batch, channels, height, width)`; the mean of the channels is shown.
+
+    Returns:
+        `rows`, their names; `range`, the values that are black and white; `pixels`, all rows as one picture.
+    """
+    low, high = float(images.min()), float(images.max())
+    noise = torch.randn(images.shape, generator=torch.Generator().manual_seed(0)).to(images)
+    noisy = images + NOISE * (high - low) * noise
+    kinds = {"inputs": images, "reconstructed": net.reconstruct(images)}
+    kinds |= {f"{NOISE:.0%} noise": noisy, "denoised": net.reconstruct(noisy)}
+    rows = torch.cat([torch.cat(list(kind.mean(1).float().cpu()), 1) for kind in kinds.values()])
+    pixels = [[_rounded(value, 3) for value in row] for row in rows.clamp(low, high).tolist()]
+    return {"rows": list(kinds), "range": [low, high], "pixels": pixels}
+
+
 def _blocks(net: AbstractNetwork) -> tuple[list[str], list[int], dict[tuple[int, int], Tensor]] | None:
     """Name the layers, with their widths and what each receives from each, counted from 0."""
     if isinstance(net, Dense):
@@ -73,8 +105,9 @@ def _blocks(net: AbstractNetwork) -> tuple[list[str], list[int], dict[tuple[int,
     if not isinstance(net, Layered) or not linear or len(linear) < len(maps):
         return None
     blocks: dict[tuple[int, int], Tensor] = {}
+    instead = {} if net.feedback is None else net.feedback.detours()
     for k, map_ in enumerate(linear, 1):
-        blocks |= {(k, k - 1): map_.weight, (k - 1, k): net.gain * map_.weight.T}
+        blocks |= {(k, k - 1): map_.weight, (k - 1, k): net.gain * instead.get(map_, map_.weight).T}
     names = [str(k) for k in range(1, len(net.stages) + 1)]
     return names, [linear[0].in_features, *(map_.out_features for map_ in linear)], blocks
 

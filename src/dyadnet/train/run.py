@@ -13,12 +13,13 @@ from dyadnet.audit.alignment import has_loops, residual
 from dyadnet.names import RequestError
 from dyadnet.network.base import AbstractNetwork
 from dyadnet.network.layered import Layered
+from dyadnet.network.lifted import Lifted
 from dyadnet.rule.backprop import Backprop
 from dyadnet.train import checkpoint, folder
 from dyadnet.train.environment import environment
 from dyadnet.train.loop import Diverged, Metrics, Relaxed, Tick, Training, first_batch, prepare, step, train_epoch
 from dyadnet.train.plan import described
-from dyadnet.train.portrait import connectivity, relaxing
+from dyadnet.train.portrait import connectivity, pictures, relaxing
 from dyadnet.train.settings import Settings, from_dict
 from dyadnet.train.settling import counted, finite
 from dyadnet.train.timing import interleaved, ratio
@@ -152,6 +153,7 @@ def summarise(request: Request, training: Training) -> Record:
         "straddling": last.get("straddling", []),
         "relaxation": _relaxation(training),
         "connectivity": connectivity(training.net) if has_loops(training.net) else None,
+        "pictures": _pictures(training),
         "chosen": described(training.plan, training.relaxation),
         "history": training.history,
         "environment": environment(training.device),
@@ -182,6 +184,16 @@ def _relaxation(training: Training) -> dict[str, Any]:
     return {"iterations": passes, "residual": finite(distance), "converged": None}
 
 
+def _pictures(training: Training) -> dict[str, Any] | None:
+    """Return what a lifted network of images reconstructs of the first of the test split."""
+    net, shape = training.net, training.dataset.shape
+    if not isinstance(net, Lifted) or len(shape) != 3 or not net.rho(1):
+        return None
+    batches = data.batches(training.dataset, training.dataset.test, 10, normalise=training.settings.normalise)
+    with counted():
+        return pictures(net.eval(), next(batches)[0])
+
+
 def describe(training: Training) -> str:
     """Name a network by its kind and its widths, and by its feedback where it has some.
 
@@ -190,6 +202,7 @@ def describe(training: Training) -> str:
     """
     plan, settings, shape = training.plan, training.settings, training.dataset.shape
     feedback = "" if plan.lam in (None, 0.5) else f", lam {plan.lam:g}"
+    feedback += f", feedback {plan.feedback}" if plan.feedback else ", lifted" if plan.network == "lifted" else ""
     if isinstance(training.net, Layered) and plan.network not in ("mlp", "hopfield"):
         return f"{plan.network} ({len(training.net.stages)} stages){feedback}"
     dense = plan.network == "dense"
@@ -205,6 +218,7 @@ def step_cost(training: Training, rounds: int = 15) -> tuple[float, float | None
     feedforward network of the same maps; a densely connected network has none, and no ratio. `training` is used up:
     its weights have moved afterwards.
     """
+    training = dataclasses.replace(training, settings=dataclasses.replace(training.settings, pretrain_epochs=None))
     training.net.train()
     x, y = first_batch(training, training.settings.batch_size)
     actions = {"ours": lambda: step(training, x, y)}
@@ -218,7 +232,12 @@ def step_cost(training: Training, rounds: int = 15) -> tuple[float, float | None
 
 def _feedforward(net: AbstractNetwork) -> Layered | None:
     """Return the feedforward network of the same stages and parameters."""
-    return Layered(dict(net.named_children()), net.stages) if isinstance(net, Layered) else None
+    match net:
+        case Layered():
+            return net.with_feedback(None).with_lam(0.5)
+        case Lifted():
+            return net.chain()
+    return None
 
 
 def _last_good(path: Path, training: Training) -> str:

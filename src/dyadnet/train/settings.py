@@ -32,7 +32,7 @@ class Settings:
     augment: bool = False
     """Random crops (4 pixels of padding) and horizontal flips."""
     network: NetworkName | None = None
-    """mlp, cnn, the vgg16 of papers C and D, hopfield (an mlp with feedback) or dense; by default mlp or hopfield."""
+    """mlp, cnn, the vgg16 of papers C and D, hopfield (an mlp with feedback), lifted or dense; what the rule needs."""
     lam: float | None = None
     """Feedback of a layered network: 0 skew-symmetric, 0.5 feedforward, 1 symmetric; what the rule needs by default."""
     structure: Structure | None = None
@@ -42,17 +42,23 @@ class Settings:
     activation: ActivationName | None = None
     """Of every hidden layer; relu, or with feedback hard-sigmoid."""
     init: Initialisation | None = None
-    """How weights are drawn: He, LeCun or Glorot with zero biases, or torch's defaults; he, or lecun with feedback."""
+    """How weights are drawn: zero biases but for torch; he, lecun or torch with feedback, orthogonal if lifted."""
     loss: LossName | None = None
     """One value a sample; cross-entropy, or with feedback squared-error against one-hot rows."""
     feedback: str | None = None
-    """How errors travel down a chain: random:seed=0, sign-symmetric, kolen-pollack or direct; else the transpose."""
+    """How errors travel down: random:seed=0, sign-symmetric, kolen-pollack or direct; else the transpose."""
+    terms: str | None = None
+    """The energy of a lifted network: gamma=0.1,tied=true,output_reconstructs=false; info lists them all."""
+    output_gain: float | None = None
+    """What the output of a lifted network is multiplied with: its Lipschitz constant, if its output reconstructs."""
+    pretrain_epochs: int | None = None
+    """So many of the epochs of lrrn learn to reconstruct, without labels, before the others are supervised."""
     order: str | None = None
     """How layers take turns to relax: odd-even, sweeps, bottom-up, random-order or (dense by default) parallel."""
     solver: str | None = None
     """How far they go at a turn: plain, damped:factor=0.5, over-relaxed or anderson:memory=8 (simultaneous layers)."""
     tolerance: float | None = None
-    """The largest change still to come, relative to the states, that counts as settled; 1e-3 by default."""
+    """The largest change still to come, relative to the states, that counts as settled; 1e-3, less if lifted."""
     most_passes: int | None = None
     """Passes after which a relaxation ends unsettled; 200 by default."""
     iterations: int | None = None
@@ -95,16 +101,17 @@ class Settings:
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "align_samples"):
             _check(name, getattr(self, name) >= 1, "must be at least 1", getattr(self, name))
-        for name in ("learning_rate", "clip", "decay_epochs", "tolerance"):
+        for name in ("learning_rate", "clip", "decay_epochs", "tolerance", "output_gain"):
             value = getattr(self, name)
             _check(name, value is None or 0 < value < inf, "must be a positive number", value)
         for name in ("warmup_epochs", "warmup_start", "final_learning_rate", "align_every"):
             _check(name, 0 <= getattr(self, name) < inf, "must be zero or a positive number", getattr(self, name))
         _check("coupling_decay", 0 <= (self.coupling_decay or 0) < inf, "must be zero or positive", self.coupling_decay)
         for name in ("most_passes", "iterations"):
-            _check(
-                name, getattr(self, name) is None or getattr(self, name) >= 1, "must be at least 1", getattr(self, name)
-            )
+            value = getattr(self, name)
+            _check(name, value is None or value >= 1, "must be at least 1", value)
+        pretrain = self.pretrain_epochs
+        _check("pretrain_epochs", 0 <= (pretrain or 0) < self.epochs, f"must lie in [0, {self.epochs})", pretrain)
         _check("lam", self.lam is None or 0 <= self.lam <= 1, "must lie in [0, 1]", self.lam)
         if self.iterations is not None and self.most_passes is not None:
             raise RequestError("iterations makes a fixed number of passes: leave most-passes out")

@@ -1,0 +1,74 @@
+"""Every rule of the library on one network, 784-256-256-10, with equal epochs: the table that opens the README.
+
+    python experiments/rules.py --which mnist --data-root DATA
+
+A rule has the network that it needs, of these widths, and the settings that `dyadnet train` gives it where nothing else
+is said here; the optimiser and its schedule are the same for all: Adam at 1e-3 with a cosine, batches of 128. Rules for
+networks with feedback train one: skew-symmetric (`lam = 0`) where no energy is needed, symmetric (`lam = 1`) where one
+is. The time of a step is in ratio to backpropagation of the feedforward network of the same weights.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import tyro
+from common import run_all
+
+from dyadnet.train.compare import Comparison
+from dyadnet.train.settings import Settings
+
+RULES: dict[str, tuple[str, dict[str, str]]] = {
+    "Backpropagation": ("backprop", {}),
+    "Dual propagation, alpha = 0": ("dual-propagation:alpha=0", {}),
+    "Dual propagation, alpha = 1/2": ("dual-propagation:alpha=0.5", {}),
+    "Dual propagation, alpha = 1": ("dual-propagation:alpha=1", {}),
+    "Feedback alignment": ("feedback-alignment", {}),
+    "Sign-symmetric feedback": ("feedback-alignment", {"feedback": "sign-symmetric"}),
+    "Kolen-Pollack": ("feedback-alignment", {"feedback": "kolen-pollack"}),
+    "Direct feedback alignment": ("direct-feedback-alignment", {}),
+    "Dyadic learning, skew": ("dyadic", {}),
+    "Recurrent backpropagation, skew": ("recurrent-backprop", {}),
+    "Equilibrium propagation": ("equilibrium-propagation", {}),
+    "Contrastive Hebbian learning": ("contrastive-hebbian", {}),
+    "Coupled learning": ("coupled-learning", {}),
+    "CHL with random feedback": ("random-feedback-chl", {}),
+}
+"""What stands in the table: the rule, and settings of its own."""
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What to train."""
+
+    which: Literal["mnist", "fashion"] = "mnist"
+    """The data set."""
+    data_root: str | None = None
+    """Where the data lies; otherwise it is downloaded."""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """One run of everything with each."""
+    epochs: int = 10
+    """A run's length."""
+
+
+def comparisons(experiment: Experiment) -> dict[str, Comparison]:
+    """Return one comparison a line of the table."""
+    settings = Settings(
+        dataset="fashion-mnist" if experiment.which == "fashion" else "mnist",
+        data_root=experiment.data_root,
+        hidden=(256, 256),
+        epochs=experiment.epochs,
+        batch_size=128,
+        optimizer="adam:fused=true",
+    )
+    return {
+        label: Comparison((rule,), experiment.seeds, replace(settings, **own)) for label, (rule, own) in RULES.items()
+    }
+
+
+def main(experiment: Experiment) -> None:
+    """Run and store."""
+    run_all(f"{experiment.which}-rules", comparisons(experiment))
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Experiment))
