@@ -2,9 +2,9 @@
 
     python experiments/lrrn.py --which mnist --data-root DATA
 
-784-256-256-10 with ReLU units, clamped learning (`LRRN`), Adam at 1e-3 with a cosine, orthogonal initial weights; the
-squared error of one-hot classes throughout. States settle to a 300th of what the lowest layer feels of the target,
-`gamma^2`, while learning, and to 1e-5 for what is measured afterwards. Beside them stand the plain chain by
+784-256-256-10 with ReLU units, clamped learning (`LRRN`) at `gamma = 0.1`, Adam at 1e-3 with a cosine, orthogonal initial
+weights; the squared error of one-hot classes throughout. States settle to a residual of 3e-5 while learning, and to
+1e-5 for what is measured afterwards. Beside them stand the plain chain by
 backpropagation and the skew-symmetric network (`lam = 0`, hard-sigmoid units, drawn as torch does) by dyadic learning.
 
 Tied hidden layers are Lipschitz-1 whatever is learned; the bound of the output is the norm of its weights, or its gain
@@ -65,13 +65,13 @@ class Experiment:
     """Where the data lies; otherwise it is downloaded."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """Of the main variants; sweeps are run with the first."""
-    epochs: int = 5
+    epochs: int = 3
     """A run's length."""
     batch_size: int = 128
     """Samples a batch."""
-    attacked: int = 500
+    attacked: int = 250
     """Test images that are attacked."""
-    looked_at: int = 200
+    looked_at: int = 100
     """Test images that Lipschitz constants are estimated at."""
     quick: bool = False
     """One seed, one epoch of the first 2560 images, few test images: to see that it runs. Nothing is stored."""
@@ -135,7 +135,7 @@ def network(variant: Variant, dataset: Dataset, seed: int) -> AbstractNetwork:
             nn.init.zeros_(module.bias)
     if variant.terms is None:
         return Layered.from_sequential(model, variant.lam, relaxation=Relaxation(stop=Residual(1e-3, 200)))
-    how = settling(variant.terms.gamma ** len(HIDDEN) / 300)
+    how = settling(3e-5)
     return Lifted(Layered.from_sequential(model), variant.terms, output_gain=variant.output_gain, relaxation=how)
 
 

@@ -14,12 +14,13 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import tyro
 
 from dyadnet.report import Row, summary
-from dyadnet.report.aggregate import spread
+from dyadnet.report.aggregate import Spread, spread
 
 Results = Mapping[str, Any]
 Table = Callable[[Path], str]
@@ -96,8 +97,18 @@ def rules_table(root: Path, name: str) -> str:
 def lifted_table(root: Path, name: str) -> str:
     """Return accuracy, cost and how settled the states were of lifted networks and of those beside them."""
     results = stored(root, name)
-    rows = [[label, *(_mean(found, key, form) for _, key, form in LIFTED)] for label, found in _labelled(results)]
-    return f"{_caption(results)}\n\n{markdown(['Network', *(heading for heading, _, _ in LIFTED)], rows)}"
+    headings = ["Network", "Test accuracy, %", "Passes a step", "Unsettled, %", "CPU ms a step"]
+    rows = [
+        [
+            label,
+            _percent(spread(record["test_accuracy"] for record in found)),
+            format(fmean(record["passes"] for record in found), ".1f"),
+            format(100 * fmean(record["unsettled"] for record in found), ".2f"),
+            format(fmean(record["step_ms"] for record in found), ".1f"),
+        ]
+        for label, found in _labelled(results)
+    ]
+    return f"{_caption(results)}\n\n{markdown(headings, rows)}"
 
 
 def robustness_table(root: Path, name: str) -> str:
@@ -131,15 +142,6 @@ def _labelled(results: Results) -> list[tuple[str, list[Any]]]:
     records: list[Any] = results["records"]
     labels = dict.fromkeys(record["label"] for record in records)
     return [(label, [record for record in records if record["label"] == label]) for label in labels]
-
-
-def _mean(records: list[Any], key: str, form: str) -> str:
-    """The mean of a percentage or a number over seeds, with the deviation of an accuracy."""
-    found = spread(record[key] for record in records)
-    assert found is not None
-    if form != "%":
-        return format(found.mean, form)
-    return f"{100 * found.mean:.2f}" + ("" if found.std is None else f" ± {100 * found.std:.2f}")
 
 
 def quality_table(root: Path, name: str) -> str:
@@ -215,7 +217,10 @@ def _schedule(row: Row) -> str:
 
 
 def _accuracy(row: Row) -> str:
-    found = row.test_accuracy
+    return _percent(row.test_accuracy)
+
+
+def _percent(found: Spread | None) -> str:
     if found is None:
         return "–"
     return f"{100 * found.mean:.2f}" + ("" if found.std is None else f" ± {100 * found.std:.2f}")
@@ -237,14 +242,6 @@ FEEDBACK = (
     Column("Passes a step", lambda row: _number(row.iterations, ".1f")),
     Column("Unsettled, %", lambda row: _number(row.unconverged and 100 * row.unconverged, ".2f")),
     Column("ms a step", lambda row: _number(row.step_ms, ".1f")),
-)
-
-
-LIFTED = (
-    ("Test accuracy, %", "test_accuracy", "%"),
-    ("Passes a step", "passes", ".1f"),
-    ("Unsettled, %", "unsettled", "%"),
-    ("CPU ms a step", "step_ms", ".1f"),
 )
 
 

@@ -48,6 +48,7 @@ LOSS, ACTIVATION, SCHEDULE = "loss.py", "activation.py", "relax/schedule.py"
 SPECTRAL, ALIGNMENT = "relax/spectral.py", "audit/alignment.py"
 LIFTED, AUTOENCODER, QUADRATIC = "network/lifted.py", "network/autoencoder.py", "network/quadratic.py"
 LRRN, LRRN_ENERGY, LIPSCHITZ = "rule/lrrn.py", "energy/lrrn.py", "audit/lipschitz.py"
+ATTACK, SENSITIVITY = "audit/attack.py", "audit/sensitivity.py"
 MOMENTUM = "relax/momentum.py"
 LIFTED_ENERGY, GAPS, DESCENT, POTENTIAL = (
     "energy/lifted.py",
@@ -368,6 +369,17 @@ MUTATIONS = [
         "min(_norm(pair.W), sqrt(kappa / rho))",
         "_norm(pair.W)",
     ),
+    Mutation("lifted: reconstruction learns without its weight", AUTOENCODER, "self.rho * weights\n", "weights\n"),
+    Mutation("lifted: regression learns without its weight", AUTOENCODER, "self.kappa * e.un", "e.un"),
+    Mutation("lifted: the reconstruction forgets that it is tied", LIFTED, "{map_.weight: dV.T} if", "{} if"),
+    Mutation(
+        "attack: the worst input is the last one", ATTACK, "higher = values > highest", "higher = values == values"
+    ),
+    Mutation("attack: samples leave the box", ATTACK, "(x + moved).clamp(self.low, self.high)", "x + moved"),
+    Mutation("attack: samples leave the ball", ATTACK, "moved.clamp(-self.epsilon, self.epsilon)", "moved"),
+    Mutation("attack: the right class counts as a wrong one", ATTACK, "output.scatter(1, y[:, None], -inf)", "output"),
+    Mutation("sensitivity: the gradient of a mean", SENSITIVITY, "samples * loss(output, y)", "loss(output, y)"),
+    Mutation("sensitivity: equal samples are a pair", SENSITIVITY, "[apart > 0]", ""),
     Mutation(
         "momentum is kept uphill", MOMENTUM, ".real.sum(1, keepdim=True) > 0", ".real.sum(1, keepdim=True) > torch.inf"
     ),

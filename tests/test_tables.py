@@ -132,5 +132,31 @@ def test_schedules_are_named_with_their_passes_and_carried_states_marked(root: P
     assert "| sweeps, carried states | 1 | 96.00 | 0.9000 | 1.25 |" in lines
 
 
+def lifted_record(label: str, seed: int, accuracy: float) -> dict[str, Any]:
+    return record("", seed, accuracy) | {
+        "label": label,
+        "passes": 20.04,
+        "unsettled": 0.0,
+        "lipschitz": {"bound": 1.0, "pairs": 0.25, "steepest": 0.75, "mean": 0.5},
+        "certified": {"0.1": 0.5},
+        "attacked": {"none": 0.98, "max 0.1, one step": 0.75, "max 0.1, ten steps": 0.625},
+    }
+
+
+def test_lifted_networks_have_a_table_of_cost_and_one_of_robustness_by_the_first_seed(root: Path):
+    records = [lifted_record("tied", seed, 0.96 + seed / 100) for seed in range(3)]
+    store(root, "mnist-lrrn", [*records, lifted_record("untied", 0, 0.9)])
+    path = root / "experiments" / "results" / "mnist-lrrn.json"
+    results = json.loads(path.read_text()) | {"settings": {"looked_at": 100, "attacked": 250}}
+    path.write_text(json.dumps(results))
+    lines = tables.TABLES["mnist-lrrn"](root).splitlines()
+    assert "| tied | 97.00 ± 1.00 | 20.0 | 0.00 | 5.0 |" in lines
+    assert "| untied | 90.00 | 20.0 | 0.00 | 5.0 |" in lines
+    robust = tables.TABLES["mnist-lrrn-robustness"](root)
+    assert "| Network | bound | pairs | steepest | certified 0.1 | none | max 0.1 |" in robust
+    assert "| tied | 1.00 | 0.25 | 0.75 | 50.0 | 98.0 | 62.5 |" in robust
+    assert "250 attacked" in robust
+
+
 def test_the_tables_of_this_project_are_those_of_its_stored_results():
     assert tables.main(check=True) == 0

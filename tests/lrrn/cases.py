@@ -18,10 +18,11 @@ from lrrn import reference
 
 TIGHT = Residual(1e-13, 3000)
 EXACT = Relaxation(solver=Accelerated(), stop=TIGHT, strict=True)
+LEARNING = Relaxation(solver=Accelerated(), stop=Residual(1e-4, 3000), strict=True)
 
 
 def mlp(
-    activation: Callable[[], nn.Module] = nn.ReLU, *, widths: Sequence[int] = (5, 7, 6, 3), scale: float = 1.5
+    activation: Callable[[], nn.Module] = nn.ReLU, *, widths: Sequence[int] = (5, 7, 6, 3), scale: float = 1.0
 ) -> nn.Sequential:
     """Linear maps whose entries have a variance of `scale^2` over the fan-in, and biases that matter."""
     model = nn.Sequential()
@@ -37,7 +38,7 @@ def lifted(
     terms: Terms | None = None,
     model: nn.Sequential | None = None,
     *,
-    scale: float = 1.5,
+    scale: float = 1.0,
     output_gain: float = 1.0,
     relaxation: Relaxation = EXACT,
 ) -> Lifted:
@@ -63,15 +64,21 @@ NETWORKS: dict[str, Callable[[], Lifted]] = {
     "tied, output too": lambda: lifted(Terms(gamma=0.3, output_reconstructs=True), output_gain=2.0),
     "biases": lambda: lifted(Terms(gamma=0.5, biases=True)),
     "untied": lambda: lifted(Terms(gamma=0.5, tied=False)),
-    "untied, biases, output too": lambda: lifted(Terms(gamma=0.5, tied=False, biases=True, output_reconstructs=True)),
+    "untied, biases, output too": lambda: lifted(
+        Terms(0.5, regression=2.0, reconstruction=0.5, tied=False, biases=True, output_reconstructs=True)
+    ),
     "regression alone": lambda: lifted(Terms(gamma=0.5, reconstruction=0.0), output_gain=0.5),
     "unequal weights": lambda: lifted(Terms(gamma=0.5, regression=2.0, reconstruction=0.5)),
     "hard sigmoid": lambda: lifted(Terms(gamma=0.5), mlp(lambda: nn.Hardtanh(0, 1))),
-    "mixed boxes": lambda: lifted(Terms(gamma=0.5, output_reconstructs=True), mixed()),
+    "mixed boxes": lambda: lifted(Terms(gamma=0.5, output_reconstructs=True), mixed(), output_gain=2.0),
     "linear": lambda: lifted(Terms(gamma=0.5), mlp(nn.Identity)),
     "one layer": lambda: lifted(Terms(output_reconstructs=True), mlp(widths=(5, 3))),
     "no biases": lambda: lifted(Terms(gamma=0.5), without_biases()),
 }
+
+
+SOME = {name: NETWORKS[name] for name in ("untied, biases, output too", "regression alone", "mixed boxes")}
+"""Those that between them have everything."""
 
 
 def without_biases() -> nn.Sequential:

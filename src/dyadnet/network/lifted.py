@@ -92,7 +92,7 @@ class Lifted(AbstractNetwork):
 
     Raises:
         TypeError: naming the stage, if its map is not one `nn.Linear`, or its activation no projection.
-        ValueError: for a recurrent chain, or an output gain that is not positive.
+        ValueError: for a recurrent chain, one with a feedback path, or an output gain that is not positive.
 
     >>> model = nn.Sequential(nn.Linear(1, 1, bias=False), nn.ReLU(), nn.Linear(1, 1, bias=False))
     >>> _ = [nn.init.constant_(model[i].weight, 2.0) for i in (0, 2)]
@@ -116,6 +116,10 @@ class Lifted(AbstractNetwork):
         super().__init__()
         if chain.gain != 0:
             raise ValueError(f"a lifted network is made from a feedforward chain, not one of lam={chain.lam:g}")
+        if chain.feedback is not None:
+            raise ValueError(
+                "a lifted network sends everything through the weights themselves: take net.with_feedback(None)"
+            )
         if chain.activations[-1] is not IDENTITY:
             raise TypeError(f"the outputs of a lifted network are linear, not {chain.activations[-1].name}")
         if not (isfinite(output_gain) and output_gain > 0):
