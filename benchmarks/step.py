@@ -11,6 +11,7 @@ import dataclasses
 import os
 import shutil
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -135,24 +136,47 @@ def plan(settings: Settings, device: torch.device, console: Console) -> Iterator
 def timed(job: Job, settings: Settings, device: torch.device) -> list[Row]:
     """Time the steps of a job in turn."""
     shared = bench(job.case, device)
-    return _timed(job, {rule: shared.step(rule) for rule in job.rules}, settings, device)
+    return _in_turn(job, {rule: shared.step(rule) for rule in job.rules}, settings, device)
 
 
 def timed_compiled(job: Job, settings: Settings, device: torch.device) -> list[Row]:
     """Time the compiled steps of a job in turn, and eager backpropagation with them."""
     shared = bench(job.case, device)
     steps = {f"{BACKPROP} (eager)": shared.step(BACKPROP)}
-    return _timed(job, steps | {rule: compiled_step(shared, rule) for rule in job.rules}, settings, device)
+    return _in_turn(job, steps | {rule: compiled_step(shared, rule) for rule in job.rules}, settings, device)
 
 
-def _timed(job: Job, steps: Mapping[str, Step], settings: Settings, device: torch.device) -> list[Row]:
-    """Time `steps` in as many rounds as the time allows."""
-    trial = interleaved(steps, 1, device, warmup=1)
+def _in_turn(job: Job, steps: Mapping[str, Step], settings: Settings, device: torch.device) -> list[Row]:
+    """Time the steps of a job in as many rounds as the time allows."""
     limits = (3, 5) if settings.quick else (7, 1000)
-    rounds = min(max(round(settings.seconds / sum(map(sum, trial.values()))), limits[0]), limits[1])
-    times = interleaved(steps, rounds, device, warmup=0)
+    return in_turn(job.section, job.case, steps, settings.seconds, limits, device)
+
+
+def in_turn(
+    section: str,
+    case: Case,
+    steps: Mapping[str, Step],
+    seconds: float,
+    limits: tuple[int, int],
+    device: torch.device | None = None,
+    clock: Callable[[], float] = time.perf_counter,
+) -> list[Row]:
+    """Time `steps`, that of backpropagation among them, and return a row for each.
+
+    Args:
+        section: of the results.
+        case: what the steps are of.
+        steps: by the name of the rule.
+        seconds: how long to repeat them.
+        limits: the fewest and the most rounds.
+        device: where they run.
+        clock: in seconds.
+    """
+    trial = interleaved(steps, 1, device, warmup=1)
+    rounds = min(max(round(seconds / sum(map(sum, trial.values()))), limits[0]), limits[1])
+    times = interleaved(steps, rounds, device, warmup=0, clock=clock)
     return [
-        _row(job, rule, "ms", [1e3 * time for time in times[rule]], [1e3 * time for time in times[BACKPROP]])
+        _row(section, case, rule, "ms", [1e3 * took for took in times[rule]], [1e3 * took for took in times[BACKPROP]])
         for rule in steps
     ]
 
@@ -168,16 +192,16 @@ def peaks(job: Job, settings: Settings, device: torch.device) -> list[Row]:
     with ThreadPoolExecutor(1 if device.type != "cpu" else os.cpu_count()) as pool:
         found = dict(zip(job.rules, pool.map(megabytes, job.rules), strict=True))
     reference = [median(found[BACKPROP])] * repeats
-    return [_row(job, rule, "mb", values, reference) for rule, values in found.items()]
+    return [_row(job.section, job.case, rule, "mb", values, reference) for rule, values in found.items()]
 
 
-def _row(job: Job, rule: str, unit: str, values: Sequence[float], reference: Sequence[float]) -> Row:
+def _row(section: str, case: Case, rule: str, unit: str, values: Sequence[float], reference: Sequence[float]) -> Row:
     """Return one row of the results: what a rule takes, and its ratio to backpropagation."""
     ratios = [ours / theirs for ours, theirs in zip(values, reference, strict=True)]
     return {
-        "section": job.section,
-        "network": job.case.network,
-        "batch": job.case.batch,
+        "section": section,
+        "network": case.network,
+        "batch": case.batch,
         "rule": rule,
         "samples": len(values),
         unit: _spread(values),

@@ -16,6 +16,7 @@ TITLES = {
     "width": "Growth with the width",
     "depth": "Growth with the depth",
     "schedules": "Schedules",
+    "lifted": "Rules of lifted networks",
     "memory": "Peak memory of training",
     "step": "One batch",
     "iterations": "Growth with the iterations",
@@ -45,7 +46,7 @@ def _section(name: str, rows: Sequence[Row]) -> str:
     if "speedup" in rows[0]:
         lines = _against_textbook(rows)
     else:
-        lines = _by_rule(rows) if name == "schedules" else _by_network(rows)
+        lines = _by_rule(rows) if name in ("schedules", "lifted") else _by_network(rows)
     return f"**{TITLES[name]}**\n\n{_table(lines)}"
 
 
@@ -61,10 +62,13 @@ def _by_network(rows: Sequence[Row]) -> list[list[str]]:
 
 
 def _by_rule(rows: Sequence[Row]) -> list[list[str]]:
-    """One line a rule."""
-    head = f"{rows[0]['network']}, batch {rows[0]['batch']}"
+    """One line a rule, with the ratio of its multiply-adds where they have been counted."""
+    head = [f"{rows[0]['network']}, batch {rows[0]['batch']}", _unit(rows[0]), f"over {REFERENCE}"]
     lines = [[_short(row["rule"]), _absolute(row), _spread(row["ratio"])] for row in rows]
-    return [[head, _unit(rows[0]), f"over {REFERENCE}"], *lines]
+    if "products" in rows[0]:
+        head.append("products")
+        lines = [[*line, f"{row['products']:.1f}"] for line, row in zip(lines, rows, strict=True)]
+    return [head, *lines]
 
 
 def _against_textbook(rows: Sequence[Row]) -> list[list[str]]:

@@ -32,6 +32,11 @@ RULES: dict[str, tuple[str, dict[str, str]]] = {
     "Contrastive Hebbian learning": ("contrastive-hebbian", {}),
     "Coupled learning": ("coupled-learning", {}),
     "CHL with random feedback": ("random-feedback-chl", {}),
+    "Predictive coding, 8 steps": ("predictive-coding:steps=8", {}),
+    "Auxiliary coordinates, 8 steps": ("auxiliary-coordinates:steps=8", {}),
+    "Lifted proximal, contrastive": ("lifted-proximal", {}),
+    "LPOM": ("lpom", {}),
+    "LRRN": ("lrrn", {}),
 }
 """What stands in the table: the rule, and settings of its own."""
 
@@ -48,6 +53,8 @@ class Experiment:
     """One run of everything with each."""
     epochs: int = 10
     """A run's length."""
+    only: tuple[str, ...] = ()
+    """Lines of the table to run; all by default."""
 
 
 def comparisons(experiment: Experiment) -> dict[str, Comparison]:
@@ -61,7 +68,9 @@ def comparisons(experiment: Experiment) -> dict[str, Comparison]:
         optimizer="adam:fused=true",
     )
     return {
-        label: Comparison((rule,), experiment.seeds, replace(settings, **own)) for label, (rule, own) in RULES.items()
+        label: Comparison((rule,), experiment.seeds, replace(settings, **own))
+        for label, (rule, own) in RULES.items()
+        if not experiment.only or label in experiment.only
     }
 
 

@@ -85,9 +85,13 @@ def feedback_table(root: Path, name: str) -> str:
     labels = dict.fromkeys(record["label"] for record in records)
     if len(labels) == 1:
         return _table(results, [(_rule(row), row) for row in summary(records)], FEEDBACK)
-    of_label = ([record for record in records if record["label"] == label] for label in labels)
-    rows = [(label, summary(found)[0]) for label, found in zip(labels, of_label, strict=True)]
-    return _table(results, rows, FEEDBACK, heading="Network")
+    return _table(results, _summaries(results), FEEDBACK, heading="Network")
+
+
+def rules_table(root: Path, name: str) -> str:
+    """Return accuracy, agreement with the exact gradient, passes and cost of rules, each on the network it needs."""
+    results = stored(root, name)
+    return _table(results, _summaries(results), (*FEEDBACK[:3], COLUMNS[2]))
 
 
 def lifted_table(root: Path, name: str) -> str:
@@ -126,6 +130,11 @@ def robustness_table(root: Path, name: str) -> str:
     settings, headings = results["settings"], ["Network", *estimates, *(f"certified {r}" for r in radii), *attacks]
     looked_at = f"{settings['looked_at']} test images for estimates, {settings['attacked']} attacked."
     return f"{_caption(results)} {looked_at}\n\n" + markdown(headings, rows)
+
+
+def _summaries(results: Results) -> list[tuple[str, Row]]:
+    """Summarise the records of every label."""
+    return [(label, summary(found)[0]) for label, found in _labelled(results)]
 
 
 def _labelled(results: Results) -> list[tuple[str, list[Any]]]:
@@ -245,6 +254,8 @@ def benchmark_table(root: Path, *, name: str) -> str:
 
 
 TABLES: dict[str, Table] = {
+    "mnist-rules": partial(rules_table, name="mnist-rules"),
+    "fashion-rules": partial(rules_table, name="fashion-rules"),
     "mnist-512": partial(accuracy_table, name="mnist-512"),
     "fashion-512": partial(accuracy_table, name="fashion-512"),
     "mnist-1000x4": partial(accuracy_table, name="mnist-1000x4"),
@@ -263,6 +274,7 @@ TABLES: dict[str, Table] = {
     "settling": partial(settling_table, name="settling"),
     "benchmark-step": partial(benchmark_table, name="step"),
     "benchmark-equilibrium": partial(benchmark_table, name="equilibrium"),
+    "benchmark-predictive-coding": partial(benchmark_table, name="predictive_coding"),
 }
 
 

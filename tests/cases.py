@@ -105,13 +105,13 @@ RULES: dict[str, AbstractRule] = {
     "stabilised, alpha 0": DualPropagation(variant="stabilised", alpha=0, schedule=Sweeps(20)),
     "feedback alignment along the transpose": Along(FeedbackAlignment()),
     "feedback alignment along the transpose, odd-even": Along(FeedbackAlignment(OddEven())),
-    "auxiliary coordinates": AuxiliaryCoordinates(0.05, steps=30, momentum=0.6),
-    "predictive coding": PredictiveCoding(0.05, steps=30, momentum=0.6),
-    "alternating minimisation": PredictiveCoding(0.05, "alternating"),
+    "auxiliary coordinates": AuxiliaryCoordinates(0.05, steps=10, momentum=0.6),
+    "predictive coding": PredictiveCoding(0.05, steps=10, momentum=0.6),
+    "alternating minimisation": PredictiveCoding(0.05, "alternating", steps=8),
     "fixed predictions": PredictiveCoding(variant="fixed-prediction"),
     "z-il": PredictiveCoding(variant="z-il"),
-    "lpom": LPOM(0.03, steps=40),
-    "lifted proximal": LiftedProximal(0.03, steps=40),
+    "lpom": LPOM(0.03, steps=12),
+    "lifted proximal": LiftedProximal(0.03, steps=12),
 }
 NO_GRADIENTS: dict[str, AbstractRule] = {
     "feedback alignment": Along(FeedbackAlignment(), RandomFeedback(seed=1)),

@@ -19,6 +19,7 @@ SOURCE = TESTS.parent / "src"
 PARTS = [
     "test_contracts.py",
     "rule",
+    "energy",
     "relax",
     "network",
     "audit",
@@ -49,7 +50,16 @@ LIFTED, AUTOENCODER, QUADRATIC = "network/lifted.py", "network/autoencoder.py", 
 LRRN, LRRN_ENERGY, LIPSCHITZ = "rule/lrrn.py", "energy/lrrn.py", "audit/lipschitz.py"
 ATTACK, SENSITIVITY = "audit/attack.py", "audit/sensitivity.py"
 MOMENTUM = "relax/momentum.py"
+LIFTED_ENERGY, GAPS, DESCENT, POTENTIAL = (
+    "energy/lifted.py",
+    "energy/gaps.py",
+    "energy/descent.py",
+    "energy/potential.py",
+)
+LIFTED_RULES, PROXIMAL, EXACT_CODING = "rule/lifted.py", "rule/lifted_proximal.py", "rule/exact_coding.py"
 OWN = dict.fromkeys((LIFTED, AUTOENCODER, QUADRATIC, LRRN, LRRN_ENERGY, LIPSCHITZ), TESTS / "lrrn")
+OWN |= dict.fromkeys((GAPS, DESCENT), TESTS / "energy" / "test_lifted.py")
+OWN |= dict.fromkeys((LIFTED_RULES, EXACT_CODING), TESTS / "rule" / "test_predictive_coding.py")
 """The tests of files that are not tested in one of their own name."""
 FEEDBACK, ANGLES, RANDOM_CHL = "network/feedback.py", "audit/feedback_angles.py", "rule/random_feedback_chl.py"
 MODULES = "network/modules.py"
@@ -374,6 +384,39 @@ MUTATIONS = [
         "momentum is kept uphill", MOMENTUM, ".real.sum(1, keepdim=True) > 0", ".real.sum(1, keepdim=True) > torch.inf"
     ),
     Mutation("momentum runs ahead from the start", MOMENTUM, "((t - 1) / ahead)", "(t / ahead)"),
+    # lifted energies and their rules
+    Mutation(
+        "gaps go down undiscounted",
+        GAPS,
+        "return self.gamma * self.heard(k, self.sent(k + 1))",
+        "return self.heard(k, self.sent(k + 1))",
+    ),
+    Mutation("weights learn with another discount", GAPS, "self.gamma ** (k - 1)", "self.gamma**k"),
+    Mutation("gaps stop above the lowest layer", DESCENT, "max(self.lowest - 1, 1)", "max(self.lowest - 1, 2)"),
+    Mutation("simultaneous steps overwrite drives", DESCENT, "if k not in self.owned:", "if False:"),
+    Mutation("simultaneous steps go back", DESCENT, "1 + self.momentum", "1 - self.momentum"),
+    Mutation("steps longer than the curvature allows", LIFTED_ENERGY, "self.gamma * (1.05", "self.gamma * (0.3"),
+    Mutation(
+        "lifted proximal operators send what projections lose",
+        POTENTIAL,
+        "return s - self.activation.f(a)",
+        "return s - a",
+    ),
+    Mutation(
+        "auxiliary coordinates without a derivative",
+        POTENTIAL,
+        "return self.activation.derivative(a, rest) * (s - rest)",
+        "return s - rest",
+    ),
+    Mutation("predictive coding takes full steps", POTENTIAL, "slope, value=step", "slope, value=1.0"),
+    Mutation("outputs are pulled away", LIFTED_RULES, "return output - loss.gradient", "return output + loss.gradient"),
+    Mutation("the free phase is added", PROXIMAL, "free_weight=-scale", "free_weight=scale"),
+    Mutation(
+        "predictions are fixed but activations linear",
+        EXACT_CODING,
+        "torch.lerp(errors[k], felt, step)",
+        "torch.lerp(errors[k], heard, step)",
+    ),
 ]
 
 

@@ -9,11 +9,14 @@ from typing import Any
 
 import pytest
 import torch
+from rich.console import Console
 from torch import nn
 
+from benchmarks import predictive_coding
 from benchmarks.cases import Case, bench
 from benchmarks.compiled import compiled_step, record
 from benchmarks.memory import in_a_fresh_process, measurable, peak
+from benchmarks.predictive_coding import products
 from benchmarks.tables import markdown
 from dyadnet import DualPropagation, cross_entropy
 from dyadnet.names import rule
@@ -128,6 +131,31 @@ def test_names_of_rules_and_networks_are_those_of_the_command_line() -> None:
         rule(name)
     assert DEEP.network == "784-1000x4-10"
     assert VGG16.network == "conv 64x2-128x2-256x3-512x3-512x3, 4096x2-10"
+
+
+def test_products_of_lifted_rules_are_those_that_their_steps_need() -> None:
+    """784-6-5-10: the input weights as often as in backpropagation, the next ones up and down in every step."""
+    batch, (first, hidden, last) = SMALL.batch, (784 * 6, 6 * 5, 5 * 10)
+    steps = predictive_coding.steps_of(SMALL)
+    assert products(steps["backprop"]) == batch * (2 * first + 3 * hidden + 3 * last)
+    for T in (8, 20):
+        up, down = 1 + (T - 2) + 1, T - 1  # the forward pass, every step but two, the gradient; every step but one
+        own = batch * (2 * first + (up + down + 1) * hidden)
+        found = products(steps[f"predictive coding, T={T}, clamped"])
+        assert own <= found <= own + batch * (2 * T + 3) * last
+
+
+def test_a_quick_run_of_the_lifted_rules_stores_and_prints_them(tmp_path: Path) -> None:
+    out, console, threads = tmp_path / "new" / "lifted.json", Console(record=True, width=160), torch.get_num_threads()
+    predictive_coding.main(predictive_coding.Settings(out, quick=True), console)
+    torch.set_num_threads(threads)
+    stored = json.loads(out.read_text())
+    assert [row["rule"] for row in stored["rows"]] == ["backprop", *predictive_coding.RULES]
+    for row in stored["rows"]:
+        assert 0 < row["ratio"]["low"] <= row["ratio"]["median"] <= row["ratio"]["high"] < math.inf
+        assert row["products"] >= 1
+    assert "predictive coding, T=8, clamped" in console.export_text()
+    assert "products" in markdown(out)
 
 
 def row(section: str, name: str, median: float, ratio: float, **other: Any) -> dict[str, Any]:

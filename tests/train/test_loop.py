@@ -188,8 +188,10 @@ def test_the_angle_of_feedback_weights_is_measured_after_every_epoch(training_fo
 
 
 def test_direct_feedback_around_a_pooling_has_no_angle(training_for: Make, images: Dataset):
-    with pytest.raises(ValueError, match="inputs="):
-        training_for("direct-feedback-alignment", on=images, network="cnn")
+    training = training_for("direct-feedback-alignment", on=images, network="cnn", epochs=3)
+    accuracies = [train_epoch(training)["test_accuracy"] for _ in range(3)]
+    assert accuracies[-1] > 0.6  # chance is 1/3
+    assert "feedback_angles" not in training.history[-1]
 
 
 def test_a_lifted_network_is_pretrained_without_labels(training_for: Make):

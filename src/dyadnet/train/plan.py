@@ -20,6 +20,7 @@ from dyadnet.energy.lifted import LiftedEnergy
 from dyadnet.names import RequestError
 from dyadnet.network.base import AbstractNetwork
 from dyadnet.network.dense import Dense, Structure
+from dyadnet.network.feedback import DirectFeedback
 from dyadnet.network.layered import Layered
 from dyadnet.network.lifted import Lifted
 from dyadnet.relax.relaxation import Relaxation
@@ -36,6 +37,7 @@ from dyadnet.train.needs import need
 from dyadnet.train.settings import LossName, Settings
 
 _ACCURACY = 300  # how much less than the signal inference may leave
+_FINEST = 1e-6  # what single precision can tell apart
 TOLERANCE, MOST_PASSES = 1e-3, 200  # the library's own 1e-5 takes about twice the passes
 
 _LIFTED = ("terms", "output_gain")
@@ -202,7 +204,7 @@ def _initialisation(lam: float | None) -> Initialisation:
 
 def _settled(net: AbstractNetwork) -> float:
     """The residual that counts as settled: in a lifted network far below what its lowest layer feels of the target."""
-    return 1 / (_ACCURACY * net.discount(1)) if isinstance(net, Lifted) else TOLERANCE
+    return max(_FINEST, 1 / (_ACCURACY * net.discount(1))) if isinstance(net, Lifted) else TOLERANCE
 
 
 def _named(rule: AbstractRule) -> str:
@@ -238,4 +240,6 @@ def _made(plan: Plan, settings: Settings, shape: Sequence[int], classes: int) ->
         terms = None if settings.terms is None else names.terms(settings.terms)
         return Lifted(Layered.from_sequential(model), terms, output_gain=settings.output_gain or 1.0)
     path = None if plan.feedback is None else names.feedback(plan.feedback)
+    if isinstance(path, DirectFeedback):
+        path = replace(path, inputs=path.inputs or tuple(shape))
     return Layered.from_sequential(model, plan.lam, feedback=path)
