@@ -3,7 +3,7 @@
     python experiments/lrrn.py --which mnist --data-root DATA
 
 784-256-256-10 with ReLU units, clamped learning (`LRRN`) at `gamma = 0.1`, Adam at 1e-3 with a cosine, orthogonal
-initial weights; the squared error of one-hot classes throughout. States settle to a residual of 3e-5 while learning, and
+initial weights; the squared error of one-hot classes throughout. States settle to a residual of 3e-5 in learning, and
 to 1e-5 for what is measured afterwards. Beside them stand the plain chain by backpropagation and the skew-symmetric
 network (`lam = 0`, hard-sigmoid units, drawn as torch does) by dyadic learning.
 
