@@ -82,7 +82,7 @@ def test_lrrn_gets_a_lifted_network_of_the_terms_asked_for():
     assert net.terms == Terms(gamma=0.3, tied=False, output_reconstructs=True)
     assert net.output_gain == 2.0
     assert net.relaxation == relaxation
-    assert relaxation.stop.tolerance == pytest.approx(0.3**2 / 300)
+    assert relaxation.stop.tolerance == pytest.approx(3e-5)
     with pytest.raises(RequestError, match="lrrn trains the lifted network, not mlp"):
         chosen("lrrn", network="mlp")
     exact, _, _ = made("backprop", network="lifted", tolerance=1e-4)

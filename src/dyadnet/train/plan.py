@@ -36,8 +36,6 @@ from dyadnet.train.models import ACTIVATIONS, ActivationName, Initialisation, Ne
 from dyadnet.train.needs import need
 from dyadnet.train.settings import LossName, Settings
 
-_ACCURACY = 300  # how much less than the signal inference may leave
-_FINEST = 1e-6  # what single precision can tell apart
 TOLERANCE, MOST_PASSES = 1e-3, 200  # the library's own 1e-5 takes about twice the passes
 
 _LIFTED = ("terms", "output_gain")
@@ -203,8 +201,11 @@ def _initialisation(lam: float | None) -> Initialisation:
 
 
 def _settled(net: AbstractNetwork) -> float:
-    """The residual that counts as settled: in a lifted network far below what its lowest layer feels of the target."""
-    return max(_FINEST, 1 / (_ACCURACY * net.discount(1))) if isinstance(net, Lifted) else TOLERANCE
+    """The residual that counts as settled: in a lifted network far below what its lowest layer feels of the target.
+
+    What inference leaves drives the weights astray, whatever the discount; single precision tells 1e-6 apart.
+    """
+    return max(1e-6, min(3e-5, 1 / (300 * net.discount(1)))) if isinstance(net, Lifted) else TOLERANCE
 
 
 def _named(rule: AbstractRule) -> str:
