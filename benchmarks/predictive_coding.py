@@ -34,13 +34,13 @@ from dyadnet.train.folder import write_json
 
 RULES: dict[str, AbstractRule] = {
     "backprop as a rule": Backprop(),
-    "predictive coding, T=8, clamped": PredictiveCoding(inf, steps=8),
-    "predictive coding, T=20, clamped": PredictiveCoding(inf, steps=20),
-    "predictive coding, T=8, nudged": PredictiveCoding(0.1, steps=8),
-    "predictive coding, T=20, nudged": PredictiveCoding(0.1, steps=20),
+    "predictive coding, T=8, clamped": PredictiveCoding(inf, steps=8, step=0.1),
+    "predictive coding, T=20, clamped": PredictiveCoding(inf, steps=20, step=0.1),
+    "predictive coding, T=8, nudged": PredictiveCoding(0.1, steps=8, step=0.1),
+    "predictive coding, T=20, nudged": PredictiveCoding(0.1, steps=20, step=0.1),
     "predictive coding, fixed predictions": PredictiveCoding(variant="fixed-prediction"),
     "predictive coding, Z-IL": PredictiveCoding(variant="z-il"),
-    "auxiliary coordinates, T=20": AuxiliaryCoordinates(steps=20),
+    "auxiliary coordinates, T=20": AuxiliaryCoordinates(steps=20, step=0.1),
     "lpom, settled": LPOM(),
     "lifted proximal, settled": LiftedProximal(),
 }

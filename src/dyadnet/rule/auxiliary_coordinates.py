@@ -33,7 +33,8 @@ class AuxiliaryCoordinates(AbstractRule):
     Args:
         beta: the strength of the nudge, for one sample; infinite clamps the output to the target.
         steps: gradient steps of the states; with a tolerance the most that there may be.
-        step: how far they go.
+        step: how far they go; None stands for the inverse of each layer's curvature, beyond
+            twice which states may run away as weights grow.
         momentum: the share of the last step that is added to the next one, in [0, 1).
         tolerance: stop where no state would move further than this, relative to its layer; None never looks.
 
@@ -43,13 +44,13 @@ class AuxiliaryCoordinates(AbstractRule):
 
     beta: float = 0.1
     steps: int = 20
-    step: float = 0.1
+    step: float | None = None
     momentum: float = 0.0
     tolerance: float | None = None
 
     def __post_init__(self) -> None:
         check_positive(step=self.step, beta=1.0 if self.beta == inf else self.beta)
-        gradient_steps(self.steps, self.momentum, self.tolerance)
+        gradient_steps(self.steps, self.momentum, self.tolerance, self.step)
 
     def estimate(
         self,
@@ -65,5 +66,5 @@ class AuxiliaryCoordinates(AbstractRule):
         """Let coordinates descend from the forward pass, or from `states`."""
         energy = LiftedEnergy(chain(net), Auxiliary, step=self.step)
         check_reach(self.steps, len(energy.net.stages))
-        how = gradient_steps(self.steps, self.momentum, self.tolerance)
+        how = gradient_steps(self.steps, self.momentum, self.tolerance, self.step)
         return one_phase(energy, loss, x, y, how, beta=self.beta, states=states, keep_states=keep_states)

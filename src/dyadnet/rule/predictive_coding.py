@@ -49,7 +49,8 @@ class PredictiveCoding(AbstractRule):
         beta: the strength of the nudge, for one sample; infinite clamps the output to the target.
         variant: as at the head of this file. The last two have no settings.
         steps: gradient steps of the states; with a tolerance the most that there may be.
-        step: how far states go along their gradient.
+        step: how far states go along their gradient; None stands for the inverse of each layer's curvature, beyond
+            twice which states may run away as weights grow.
         momentum: the share of the last step that is added to the next one, in [0, 1); of the standard variant.
         tolerance: stop where no state would move further than this, relative to its layer; None never looks. Of the
             standard variant.
@@ -62,7 +63,7 @@ class PredictiveCoding(AbstractRule):
     beta: float = 0.1
     variant: Variant = "standard"
     steps: int = 20
-    step: float = 0.1
+    step: float | None = None
     momentum: float = 0.0
     tolerance: float | None = None
     weight_step: float = 1e-3
@@ -105,5 +106,5 @@ class PredictiveCoding(AbstractRule):
         if self.variant == "alternating":
             return Relaxation(TopDown(visits=self.steps), Plain(), Count(1))
         if self.variant == "incremental":
-            return gradient_steps(self.steps, 0.0, None)
-        return gradient_steps(self.steps, self.momentum, self.tolerance)
+            return gradient_steps(self.steps, 0.0, None, self.step)
+        return gradient_steps(self.steps, self.momentum, self.tolerance, self.step)
