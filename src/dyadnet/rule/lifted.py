@@ -93,10 +93,10 @@ def start(wiring: LiftedWiring, output: Output) -> None:
 def gradient_steps(steps: int, momentum: float, tolerance: float | None, step: float | None) -> Relaxation:
     """Return simultaneous gradient steps: exactly so many, or until settled within a tolerance.
 
-    Under momentum m a quadratic bears steps of `2 (1 + m) / (1 + 2 m)` over its curvature, not of 2: where nobody has
-    chosen a step, it is shortened by that.
+    Under momentum m a quadratic bears steps of `2 (1 + m) / (1 + 2 m)` over its curvature, not of 2, and layers that
+    move at once may double the curvature: where nobody has chosen a step, it is shortened by both.
     """
-    factor = 1.0 if step is not None else (1 + momentum) / (1 + 2 * momentum)
+    factor = 1.0 if step is not None else (1 + momentum) / (2 + 4 * momentum)
     solver = Accelerated(momentum, factor) if momentum else Plain()
     return Relaxation(Parallel(), solver, stopping(steps, tolerance))
 
