@@ -5,7 +5,7 @@
 A rule has the network that it needs, of these widths, and the settings that `dyadnet train` gives it where nothing else
 is said here; the optimiser and its schedule are the same for all: Adam at 1e-3 with a cosine, batches of 128. Rules for
 networks with feedback train one: skew-symmetric (`lam = 0`) where no energy is needed, symmetric (`lam = 1`) where one
-is. The time of a step is in ratio to backpropagation of the feedforward network of the same weights.
+is. Kolen-Pollack's weights decay, decoupled, at 0.5. The time of a step is in ratio to backpropagation of the feedforward network of the same weights.
 """
 
 from dataclasses import dataclass, replace
@@ -17,6 +17,8 @@ from common import run_all
 from dyadnet.train.compare import Comparison
 from dyadnet.train.settings import Settings
 
+DECAYED = "adamw:fused=true,weight_decay=0.5"  # what feedback weights need to forget where they began
+
 RULES: dict[str, tuple[str, dict[str, str]]] = {
     "Backpropagation": ("backprop", {}),
     "Dual propagation, alpha = 0": ("dual-propagation:alpha=0", {}),
@@ -24,7 +26,7 @@ RULES: dict[str, tuple[str, dict[str, str]]] = {
     "Dual propagation, alpha = 1": ("dual-propagation:alpha=1", {}),
     "Feedback alignment": ("feedback-alignment", {}),
     "Sign-symmetric feedback": ("feedback-alignment", {"feedback": "sign-symmetric"}),
-    "Kolen-Pollack": ("feedback-alignment", {"feedback": "kolen-pollack"}),
+    "Kolen-Pollack": ("feedback-alignment", {"feedback": "kolen-pollack", "optimizer": DECAYED}),
     "Direct feedback alignment": ("direct-feedback-alignment", {}),
     "Dyadic learning, skew": ("dyadic", {}),
     "Recurrent backpropagation, skew": ("recurrent-backprop", {}),
