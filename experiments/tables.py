@@ -91,7 +91,7 @@ def feedback_table(root: Path, name: str) -> str:
 def rules_table(root: Path, name: str) -> str:
     """Return accuracy, agreement with the exact gradient, passes and cost of rules, each on the network it needs."""
     results = stored(root, name)
-    return _table(results, _summaries(results), (*FEEDBACK[:3], COLUMNS[2]))
+    return _table(results, _summaries(results), (*FEEDBACK[:3], COLUMNS[2], SEEDS))
 
 
 def lifted_table(root: Path, name: str) -> str:
@@ -235,6 +235,7 @@ COLUMNS = (
     Column("Lowest cosine with backprop", lambda row: _number(row.lowest_alignment, ".4f")),
     Column("Step time / backprop", lambda row: _number(row.step_ratio, ".2f")),
 )
+SEEDS = Column("Seeds", lambda row: str(row.seeds))
 PASSES = Column("Passes", lambda row: _number(row.iterations, ".0f"))
 FEEDBACK = (
     Column("Test accuracy, %", _accuracy),
