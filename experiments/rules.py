@@ -72,6 +72,7 @@ def comparisons(experiment: Experiment) -> dict[str, Comparison]:
         batch_size=128,
         optimizer="adam:fused=true",
     )
+    seeds = experiment.seeds
     return {
         label: Comparison(
             (rule,), experiment.seeds[:1] if label in SLOW else experiment.seeds, replace(settings, **own)
