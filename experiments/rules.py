@@ -74,9 +74,7 @@ def comparisons(experiment: Experiment) -> dict[str, Comparison]:
     )
     seeds = experiment.seeds
     return {
-        label: Comparison(
-            (rule,), experiment.seeds[:1] if label in SLOW else experiment.seeds, replace(settings, **own)
-        )
+        label: Comparison((rule,), seeds[:1] if label in SLOW else seeds, replace(settings, **own))
         for label, (rule, own) in RULES.items()
         if not experiment.only or label in experiment.only
     }
