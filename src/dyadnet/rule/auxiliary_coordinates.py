@@ -34,7 +34,8 @@ class AuxiliaryCoordinates(AbstractRule):
         beta: the strength of the nudge, for one sample; infinite clamps the output to the target.
         steps: gradient steps of the states; with a tolerance the most that there may be.
         step: how far they go; None stands for the inverse of each layer's curvature, beyond
-            twice which states may run away as weights grow.
+            twice which states may run away as weights grow. It is that at the first sample; where maps are affine, all
+            samples have the same.
         momentum: the share of the last step that is added to the next one, in [0, 1).
         tolerance: stop where no state would move further than this, relative to its layer; None never looks.
 

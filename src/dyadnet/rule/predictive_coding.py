@@ -50,7 +50,8 @@ class PredictiveCoding(AbstractRule):
         variant: as at the head of this file. The last two have no settings.
         steps: gradient steps of the states; with a tolerance the most that there may be.
         step: how far states go along their gradient; None stands for the inverse of each layer's curvature, beyond
-            twice which states may run away as weights grow.
+            twice which states may run away as weights grow. It is that at the first sample; where maps are affine, all
+            samples have the same.
         momentum: the share of the last step that is added to the next one, in [0, 1); of the standard variant.
         tolerance: stop where no state would move further than this, relative to its layer; None never looks. Of the
             standard variant.
