@@ -23,9 +23,17 @@ class LiftedWiring(AbstractWiring):
         chain: the maps, and the states of the layers; without any, all are put where a forward pass leaves them.
         potentials: one a layer.
         gamma: the discount of what comes from above.
+        steps: how far the hidden layers go, once it is known: the phases of a batch share it.
     """
 
-    def __init__(self, chain: ChainWiring, potentials: Sequence[AbstractPotential], gamma: float) -> None:
+    def __init__(
+        self,
+        chain: ChainWiring,
+        potentials: Sequence[AbstractPotential],
+        gamma: float,
+        steps: Sequence[float] | None = None,
+    ) -> None:
+        self.steps = steps
         self.chain, self.potentials, self.gamma, self.depth = chain, potentials, gamma, chain.depth
         for k, potential in enumerate(potentials, 1):
             state = chain.states.get(k)
@@ -44,7 +52,7 @@ class LiftedWiring(AbstractWiring):
 
     def again(self, states: States, copies: int = 1) -> "LiftedWiring":
         """Return the wiring of the same inputs and other states."""
-        return LiftedWiring(self.chain.again(states, copies), self.potentials, self.gamma)
+        return LiftedWiring(self.chain.again(states, copies), self.potentials, self.gamma, self.steps)
 
     def state(self, k: int) -> Unknown:
         """Return the state of layer k."""

@@ -105,15 +105,17 @@ class LiftedEnergy(AbstractEnergy):
         how, inputs = relaxation or self.settling(), wiring.states[0].mean()
         momentum = how.solver.momentum if isinstance(how.solver, Accelerated) else 0.0
         with _full_precision(inputs):
+            wiring.steps = wiring.steps or self._steps(wiring)
             if not isinstance(how.schedule, Parallel) or isinstance(how.solver, Anderson) or momentum is None:
                 return settle(wiring, self.neuron(wiring, output), how)
             factor = step_factor(how, wiring)
-            descent = Descent(wiring, output, [factor * step for step in self._steps(wiring)], momentum)
+            descent = Descent(wiring, output, [factor * step for step in wiring.steps], momentum)
             return until(how, descent.advance, descent.states, inputs.dtype)
 
     def neuron(self, wiring: AbstractWiring, output: Output | None) -> Neuron:
         """Return the projected step of a layer, and the minimiser of the output."""
-        potentials, steps, last = self._potentials(), self._steps(wiring), wiring.depth
+        assert isinstance(wiring, LiftedWiring)
+        potentials, steps, last = self._potentials(), wiring.steps or self._steps(wiring), wiring.depth
 
         def neuron(k: int, drive: Tensor, feedback: Tensor | None, before: AbstractState | None) -> AbstractState:
             assert isinstance(before, Unknown)
