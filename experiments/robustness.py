@@ -27,7 +27,7 @@ import torch
 import tyro
 from common import RESULTS, RUNS, trained
 from rich.console import Console
-from torch import Tensor
+from torch import Tensor, nn
 
 from dyadnet import data
 from dyadnet.audit.attack import accuracy
@@ -137,7 +137,7 @@ def measured(net: AbstractNetwork, dataset: Dataset, experiment: Experiment) -> 
 @torch.no_grad()
 def product(net: AbstractNetwork) -> float:
     """Return the norm of the product of all weights, of what a linear network without feedback would compute."""
-    weights = [p.double() for p in net.parameters() if p.dim() == 2]
+    weights = [module.weight.double() for module in net.modules() if isinstance(module, nn.Linear)]
 
     def above(below: Tensor, weight: Tensor) -> Tensor:
         return weight @ below
