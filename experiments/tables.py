@@ -111,6 +111,28 @@ def lifted_table(root: Path, name: str) -> str:
     return f"{_caption(results)}\n\n{markdown(headings, rows)}"
 
 
+def binary_table(root: Path, name: str) -> str:
+    """Return the accuracy of every method for binary weights, fed by each rule, and its own learning rate."""
+    results = stored(root, name)
+    records = [record | {"label": record["label"].strip()} for record in results["records"]]
+    rules = dict.fromkeys(record["rule"] for record in records)
+    rates = results["rates"]
+    rows = [
+        [
+            label,
+            f"{rates[label]:g}",
+            *(_over_seeds(record for record in found if record["rule"] == rule) for rule in rules),
+        ]
+        for label, found in _labelled(dict(results, records=records))
+    ]
+    return f"{_caption(results)}\n\n{markdown(['Method', 'Rate', *(f'{rule}, %' for rule in rules)], rows)}"
+
+
+def _over_seeds(records: Iterable[Any]) -> str:
+    """Accuracy over the seeds there are."""
+    return _percent(spread([record["test_accuracy"] for record in records]))
+
+
 def robustness_table(root: Path, name: str) -> str:
     """Return Lipschitz constants and accuracy on adversarial examples, of the first seed."""
     results = stored(root, name)
@@ -267,6 +289,8 @@ TABLES: dict[str, Table] = {
     "fashion-structure": partial(feedback_table, name="fashion-structure"),
     "mnist-contrast": partial(feedback_table, name="mnist-contrast"),
     "fashion-contrast": partial(feedback_table, name="fashion-contrast"),
+    "mnist-binary": partial(binary_table, name="mnist-binary"),
+    "fashion-binary": partial(binary_table, name="fashion-binary"),
     "mnist-lrrn": partial(lifted_table, name="mnist-lrrn"),
     "fashion-lrrn": partial(lifted_table, name="fashion-lrrn"),
     "mnist-lrrn-robustness": partial(robustness_table, name="mnist-lrrn"),
