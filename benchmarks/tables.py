@@ -18,10 +18,12 @@ TITLES = {
     "schedules": "Schedules",
     "lifted": "Rules of lifted networks",
     "binary": "One step of the optimiser",
+    "lifted, compiled": "Rules of lifted networks, compiled (ratios to compiled backpropagation)",
     "memory": "Peak memory of training",
     "step": "One batch",
     "iterations": "Growth with the iterations",
 }
+BY_RULE = ("schedules", "lifted", "lifted, compiled", "binary")
 UNITS = {"ms": "ms", "mb": "MB"}
 
 
@@ -47,7 +49,7 @@ def _section(name: str, rows: Sequence[Row]) -> str:
     if "speedup" in rows[0]:
         lines = _against_textbook(rows)
     else:
-        lines = _by_rule(rows) if name in ("schedules", "lifted", "binary") else _by_network(rows)
+        lines = _by_rule(rows) if name in BY_RULE else _by_network(rows)
     return f"**{TITLES[name]}**\n\n{_table(lines)}"
 
 
