@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from math import inf
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -92,6 +93,47 @@ class UnitSigmoid(nn.Module):
     def forward(self, a: Tensor) -> Tensor:
         """Return the activity of pre-activations `a` of any shape."""
         return torch.sigmoid(4 * a)
+
+
+class _Sign(torch.autograd.Function):
+    """The sign, with the derivative of the hard tanh."""
+
+    @staticmethod
+    def forward(ctx: Any, a: Tensor) -> Tensor:
+        ctx.save_for_backward(a)
+        return _sign(a)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        return _aten.hardtanh_backward.default(grads[0], ctx.saved_tensors[0], -1.0, 1.0)
+
+
+class Sign(nn.Module):
+    """Neurons of two values, -1 and 1, by the sign of the drive; that of zero is 1.
+
+    Differentiated, the jump is taken for the slope of the hard tanh: 1 between -1 and 1, and 0 beyond. Rules that take
+    differences of states need no slope: a difference is 2 where a jump lies between two drives, else 0.
+
+    >>> Sign()(torch.tensor([-0.3, 0.0, 2.0]))
+    tensor([-1.,  1.,  1.])
+    """
+
+    def forward(self, a: Tensor) -> Tensor:
+        """Return the activity of pre-activations `a` of any shape."""
+        return _two_valued(a)
+
+
+def _sign(a: Tensor) -> Tensor:
+    return torch.copysign(a.new_ones(()), a)
+
+
+def _sign_(a: Tensor) -> Tensor:
+    return torch.copysign(a.new_ones(()), a, out=a)
+
+
+def _two_valued(a: Tensor) -> Tensor:
+    """The sign; where autograd looks on, with a slope."""
+    return _Sign.apply(a) if a.requires_grad and torch.is_grad_enabled() else _sign(a)  # pyright: ignore[reportReturnType]
 
 
 def _inside(s: Tensor, lower: float, upper: float) -> Tensor:
@@ -203,6 +245,18 @@ _SILU = Activation(
     lower=-0.2784645,
     slope=1.0998393,
 )
+_SIGN = Activation(
+    "sign",
+    _two_valued,
+    _sign_,
+    None,
+    None,
+    partial(_clip_derivative, lower=-1.0, upper=1.0),
+    lower=-1.0,
+    upper=1.0,
+    slope=inf,
+    kinks=(0.0,),
+)
 _GELU_BOUNDS = {"none": (-0.1699712, 1.1289042), "tanh": (-0.1700408, 1.1289931)}
 
 
@@ -245,8 +299,8 @@ def recognise(module: nn.Module) -> Activation | None:
     """Return the activation that `module` computes, or None where it is not one that the library knows.
 
     Known: `nn.Identity`, `nn.ReLU`, `nn.LeakyReLU`, `nn.Hardtanh` and `nn.ReLU6`, `nn.Tanh`, `nn.Sigmoid`,
-    `UnitSigmoid`, and for feedforward use the non-monotone `nn.SiLU` and `nn.GELU`. A subclass may compute something
-    else and is not known.
+    `UnitSigmoid`, and for feedforward use `Sign` and the non-monotone `nn.SiLU` and `nn.GELU`. A subclass may compute
+    something else and is not known.
 
     >>> recognise(nn.Hardtanh(0, 1)).name
     'clip(0, 1)'
@@ -260,6 +314,7 @@ def recognise(module: nn.Module) -> Activation | None:
         nn.Sigmoid: _SIGMOID,
         UnitSigmoid: _UNIT_SIGMOID,
         nn.SiLU: _SILU,
+        Sign: _SIGN,
     }
     kind = type(module)
     match module:

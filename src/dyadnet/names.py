@@ -12,6 +12,16 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 import torch
 from torch import nn
 
+from dyadnet.binary.adaste import AdaSTE
+from dyadnet.binary.authors import PublishedAdaSTE
+from dyadnet.binary.bayes import BayesBiNN
+from dyadnet.binary.bop import Bop
+from dyadnet.binary.mean_field import PMF
+from dyadnet.binary.method import AbstractMethod
+from dyadnet.binary.mirror_descent import MDTanh, MDTanhStable
+from dyadnet.binary.momentum import CorrectedMomentum
+from dyadnet.binary.prox_quant import ProxQuant
+from dyadnet.binary.straight_through import STE, BinaryConnect
 from dyadnet.loss import AbstractLoss, cross_entropy, squared_error
 from dyadnet.network.feedback import DirectFeedback, FeedbackPath, KolenPollack, RandomFeedback, SignSymmetric
 from dyadnet.network.lifted import Terms
@@ -76,6 +86,18 @@ PATHS: dict[str, type[FeedbackPath]] = {
     "sign-symmetric": SignSymmetric,
     "kolen-pollack": KolenPollack,
     "direct": DirectFeedback,
+}
+BINARY: dict[str, type[AbstractMethod]] = {
+    "adaste": AdaSTE,
+    "published-adaste": PublishedAdaSTE,
+    "ste": STE,
+    "binary-connect": BinaryConnect,
+    "prox-quant": ProxQuant,
+    "md-tanh": MDTanh,
+    "md-tanh-stable": MDTanhStable,
+    "pmf": PMF,
+    "bayes-binn": BayesBiNN,
+    "bop": Bop,
 }
 TERMS = {"terms": Terms}
 LOSSES: dict[str, AbstractLoss] = {"cross-entropy": cross_entropy, "squared-error": squared_error}
@@ -143,6 +165,18 @@ def feedback(specification: str) -> FeedbackPath:
     return _specified(PATHS, specification, "feedback path")
 
 
+def binary(specification: str) -> AbstractMethod:
+    """Return the method for binary weights that a specification names.
+
+    >>> binary("ste:clip=1")
+    STE(clip=1.0)
+
+    Raises:
+        RequestError: for an unknown method or setting, or a value out of range.
+    """
+    return _specified(BINARY, specification, "method for binary weights")
+
+
 def terms(settings: str) -> Terms:
     """Return the terms of a lifted network's energy.
 
@@ -180,6 +214,8 @@ def optimizer(
 ) -> torch.optim.Optimizer:
     """Return any optimiser of `torch.optim` that needs no closure, as in `sgd:momentum=0.9,weight_decay=5e-4`.
 
+    Beside them there is `corrected-momentum:momentum=0.9`.
+
     The parts of a setting with several are joined by slashes. Parameters may come in groups, as for `torch.optim`.
 
     >>> optimizer("adam:betas=0.8/0.99", [nn.Parameter(torch.zeros(1))], 0.5).defaults["betas"]
@@ -202,8 +238,8 @@ def optimizer(
 
 
 def _optimizers() -> dict[str, type[torch.optim.Optimizer]]:
-    """All of `torch.optim` but LBFGS, which evaluates the loss on its own terms, in a closure."""
-    return {
+    """All of `torch.optim` but LBFGS, which evaluates the loss on its own terms, in a closure; and our own."""
+    return {"correctedmomentum": CorrectedMomentum} | {
         key.lower(): value
         for key, value in vars(torch.optim).items()
         if inspect.isclass(value)

@@ -2,8 +2,10 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any
 
 import torch
@@ -12,6 +14,11 @@ from torch import Tensor, nn
 from dyadnet import data, names
 from dyadnet.audit.alignment import alignment, has_loops
 from dyadnet.audit.feedback_angles import feedback_angles
+from dyadnet.binary import diagnostics
+from dyadnet.binary.course import Course
+from dyadnet.binary.groups import binary_groups
+from dyadnet.binary.optimizer import BinaryOptimizer
+from dyadnet.binary.statistics import reestimated
 from dyadnet.loss import AbstractLoss
 from dyadnet.network.base import AbstractNetwork, hopfield
 from dyadnet.network.feedback import Straight
@@ -30,6 +37,7 @@ Tick = Callable[[int, int, float], None]
 Relaxed = Callable[[Metrics], None]
 """Called ahead of a tick with what the relaxations of the epoch took and left so far, where there are any."""
 
+_STATISTICS, _BATCHES = 500, 10  # samples of a batch, and batches, that statistics are estimated from
 _LOOK_EVERY = 25  # steps between two looks at the loss: on an accelerator each look waits for the device
 
 
@@ -111,8 +119,9 @@ def prepare(settings: Settings, rule: str, seed: int, dataset: data.Dataset) -> 
     plan = choose(settings, named)
     net, made, relaxation = make(plan, settings, named, dataset.shape, dataset.classes)
     net = net.to(device)
-    optimizer = names.optimizer(settings.optimizer, parameter_groups(net, settings), settings.learning_rate)
     steps = math.ceil(len(dataset.train) / settings.batch_size)
+    course = Course(settings.epochs * steps, steps, len(dataset.train))
+    optimizer = make_optimizer(net, settings, course, seed)
     return Training(
         settings,
         data.resident(dataset, device),
@@ -128,12 +137,30 @@ def prepare(settings: Settings, rule: str, seed: int, dataset: data.Dataset) -> 
     )
 
 
-def parameter_groups(net: AbstractNetwork, settings: Settings) -> list[dict[str, Any]]:
-    """Return the parameters for the optimiser: all in one group, or the weights between units apart, which decay.
+def make_optimizer(net: AbstractNetwork, settings: Settings, course: Course, seed: int) -> torch.optim.Optimizer:
+    """Return the optimiser, wrapped where weights are to be binary.
 
     Raises:
-        RequestError: if the optimiser knows no weight decay.
+        RequestError: for an optimiser or a method that is not to be had.
     """
+    base = names.optimizer(settings.optimizer, parameter_groups(net, settings), settings.learning_rate)
+    if settings.binary is None:
+        return base
+    return BinaryOptimizer(base, names.binary(settings.binary), course, scale=settings.binary_scale, seed=seed)
+
+
+def parameter_groups(net: AbstractNetwork, settings: Settings) -> list[dict[str, Any]]:
+    """Return the parameters for the optimiser: all in one group, or apart those that are binary or that decay.
+
+    Raises:
+        RequestError: if the optimiser knows no weight decay, or no weight is left to be binary.
+    """
+    if settings.binary is not None:
+        layers = settings.binary_layers or "all"
+        try:
+            return binary_groups(net, first=layers in ("all", "not-last"), last=layers in ("all", "not-first"))
+        except ValueError as error:
+            raise names.RequestError(f"binary-layers {layers}: {error}") from error
     if settings.coupling_decay is None:
         return [{"params": list(net.parameters())}]
     if "weight_decay" not in names.optimizer(settings.optimizer, net.parameters(), settings.learning_rate).defaults:
@@ -227,18 +254,19 @@ def train_epoch(
         Diverged: if the loss stops being a finite number; the history is left as it was.
     """
     settings, epoch = training.settings, len(training.history) + 1
-    rate, start = training.optimizer.param_groups[0]["lr"], time.perf_counter()
+    rate, before, start = training.optimizer.param_groups[0]["lr"], _signs(training), time.perf_counter()
     loss, accuracy, tally = _pass(training, epoch, tick, relaxed)
     seconds = time.perf_counter() - start
-    tested = evaluate(training)
-    if not math.isfinite(tested["loss"]):
-        raise Diverged(f"the test loss became {tested['loss']} after epoch {epoch}")
     metrics: Metrics = {"epoch": epoch, "train_loss": loss, "train_accuracy": accuracy}
-    metrics |= {f"test_{name}": value for name, value in tested.items()}
-    if training.dataset.validation is not None:
-        held_out = evaluate(training, training.dataset.validation)
-        metrics |= {f"validation_{name}": value for name, value in held_out.items()}
-    metrics |= tally.metrics()
+    with final_weights(training):
+        tested = evaluate(training)
+        if not math.isfinite(tested["loss"]):
+            raise Diverged(f"the test loss became {tested['loss']} after epoch {epoch}")
+        metrics |= {f"test_{name}": value for name, value in tested.items()}
+        if training.dataset.validation is not None:
+            held_out = evaluate(training, training.dataset.validation)
+            metrics |= {f"validation_{name}": value for name, value in held_out.items()}
+    metrics |= tally.metrics() | _latents(training, before)
     metrics |= {"learning_rate": rate, "seconds": seconds, "step_ms": 1e3 * seconds / training.steps}
     if settings.align_every and (epoch % settings.align_every == 0 or epoch == settings.epochs):
         metrics |= agreement(training)
@@ -269,6 +297,41 @@ def _pass(
                 relaxed(tally.metrics())
             tick(number, training.steps, mean)
     return total.item() / seen, right.item() / seen, tally
+
+
+@contextmanager
+def final_weights(training: Training) -> Iterator[None]:
+    """Put in place what a run is to be judged by: binary weights, and batch statistics that are theirs.
+
+    These are taken from training samples that are not augmented, always the same. Afterwards all is as it was.
+    """
+    if not isinstance(training.optimizer, BinaryOptimizer):
+        yield
+        return
+    settings, split = training.settings, training.dataset.train
+    inputs = (x for x, _ in data.batches(training.dataset, split, _STATISTICS, normalise=settings.normalise))
+    with training.optimizer.binarized(), reestimated(training.net, islice(inputs, _BATCHES)):
+        yield
+
+
+def _signs(training: Training) -> Sequence[Tensor]:
+    """The signs of binary weights, where there are any."""
+    return diagnostics.signs(training.optimizer) if isinstance(training.optimizer, BinaryOptimizer) else []
+
+
+def _latents(training: Training, before: Sequence[Tensor]) -> Metrics:
+    """Say what the epoch did to binary weights, where there are any."""
+    optimizer = training.optimizer
+    if not isinstance(optimizer, BinaryOptimizer):
+        return {}
+    training.net.eval()
+    x, y = first_batch(training, training.settings.batch_size)
+    grads = training.current_rule.estimate(training.net, training.loss, x, y, keep_states=False).grads
+    return {
+        "flipped": diagnostics.flipped(optimizer, before),
+        "multiplied": diagnostics.active(optimizer, grads),
+        "latents": diagnostics.histogram(optimizer),
+    }
 
 
 @torch.no_grad()

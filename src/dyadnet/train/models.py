@@ -7,11 +7,13 @@ from typing import Literal
 
 from torch import nn
 
-from dyadnet.activation import UnitSigmoid
+from dyadnet.activation import Sign, UnitSigmoid
 
-ChainName = Literal["mlp", "cnn", "vgg16"]
+ChainName = Literal["mlp", "cnn", "vgg", "vgg16"]
 NetworkName = Literal[ChainName, "hopfield", "lifted", "dense"]
-ActivationName = Literal["relu", "leaky-relu", "tanh", "sigmoid", "unit-sigmoid", "hard-sigmoid", "silu", "gelu"]
+ActivationName = Literal[
+    "relu", "leaky-relu", "tanh", "sigmoid", "unit-sigmoid", "hard-sigmoid", "silu", "gelu", "sign"
+]
 Initialisation = Literal["torch", "he", "lecun", "glorot", "orthogonal"]
 
 ACTIVATIONS: dict[ActivationName, Callable[[], nn.Module]] = {
@@ -23,14 +25,32 @@ ACTIVATIONS: dict[ActivationName, Callable[[], nn.Module]] = {
     "hard-sigmoid": lambda: nn.Hardtanh(0.0, 1.0),
     "silu": nn.SiLU,
     "gelu": nn.GELU,
+    "sign": Sign,
 }
 _VGG16 = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
 
 
+def linear(below: int, width: int, normed: bool = False) -> list[nn.Module]:
+    """Return a linear map, with a bias or with batch normalisation, which has neither weights nor a bias of its own."""
+    norm = [nn.BatchNorm1d(width, affine=False)] if normed else []
+    return [nn.Linear(below, width, bias=not normed), *norm]
+
+
+def convolution(below: int, channels: int, normed: bool = False) -> list[nn.Module]:
+    """Return a 3x3 convolution that keeps the size of images, with a bias or with batch normalisation."""
+    norm = [nn.BatchNorm2d(channels, affine=False)] if normed else []
+    return [nn.Conv2d(below, channels, 3, padding=1, bias=not normed), *norm]
+
+
 def mlp(
-    shape: Sequence[int], classes: int, hidden: Sequence[int], activation: ActivationName = "relu"
+    shape: Sequence[int],
+    classes: int,
+    hidden: Sequence[int],
+    activation: ActivationName = "relu",
+    *,
+    normed: bool = False,
 ) -> nn.Sequential:
-    """Return a multi-layer perceptron with hidden layers of the given widths.
+    """Return a multi-layer perceptron with hidden layers of the given widths, with biases or batch normalisation.
 
     >>> [tuple(p.shape) for p in mlp((1, 2, 2), 3, [5]).parameters()]
     [(5, 4), (5,), (3, 5), (3,)]
@@ -38,8 +58,8 @@ def mlp(
     widths = [prod(shape), *hidden]
     layers: list[nn.Module] = [nn.Flatten()]
     for below, width in pairwise(widths):
-        layers += [nn.Linear(below, width), ACTIVATIONS[activation]()]
-    return nn.Sequential(*layers, nn.Linear(widths[-1], classes))
+        layers += [*linear(below, width, normed), ACTIVATIONS[activation]()]
+    return nn.Sequential(*layers, *linear(widths[-1], classes, normed))
 
 
 def convolutional(
@@ -50,6 +70,7 @@ def convolutional(
     activation: ActivationName = "relu",
     *,
     feedback: bool = False,
+    normed: bool = False,
 ) -> nn.Sequential:
     """Return blocks of 3x3 convolutions, each closed by a 2x2 max-pooling, and a perceptron on top.
 
@@ -63,6 +84,7 @@ def convolutional(
         hidden: widths of the hidden layers on top.
         activation: of every hidden layer.
         feedback: whether the network is to have feedback.
+        normed: whether batch normalisation takes the place of biases.
 
     Raises:
         ValueError: if samples are not images, or too small for the poolings.
@@ -75,11 +97,11 @@ def convolutional(
     layers: list[nn.Module] = []
     for wide, count in blocks:
         for _ in range(count):
-            layers += [nn.Conv2d(channels, wide, 3, padding=1), ACTIVATIONS[activation]()]
+            layers += [*convolution(channels, wide, normed), ACTIVATIONS[activation]()]
             channels = wide
         layers = [*layers[:-1], nn.AvgPool2d(2), layers[-1]] if feedback else [*layers, nn.MaxPool2d(2)]
         height, width = height // 2, width // 2
-    return nn.Sequential(*layers, *mlp((channels, height, width), classes, hidden, activation))
+    return nn.Sequential(*layers, *mlp((channels, height, width), classes, hidden, activation, normed=normed))
 
 
 def build(
@@ -90,15 +112,19 @@ def build(
     activation: ActivationName = "relu",
     *,
     feedback: bool = False,
+    normed: bool = False,
 ) -> nn.Sequential:
-    """Return the named network: `mlp`, `cnn` (32 and 64 channels) or the `vgg16` of papers C and D."""
-    match network:
-        case "mlp":
-            return mlp(shape, classes, hidden, activation)
-        case "cnn":
-            return convolutional(shape, classes, ((32, 1), (64, 1)), hidden, activation, feedback=feedback)
-        case "vgg16":
-            return convolutional(shape, classes, _VGG16, (4096, 4096), activation, feedback=feedback)
+    """Return the named network, with biases or batch normalisation.
+
+    `mlp`, `cnn` (32 and 64 channels), `vgg` (64, 128 and 256, twice each) or the `vgg16` of papers C and D; normalised,
+    that is the one of paper B, with hidden layers of 512.
+    """
+    if network == "mlp":
+        return mlp(shape, classes, hidden, activation, normed=normed)
+    blocks = {"cnn": ((32, 1), (64, 1)), "vgg": ((64, 2), (128, 2), (256, 2)), "vgg16": _VGG16}[network]
+    if network == "vgg16":
+        hidden = (512, 512) if normed else (4096, 4096)
+    return convolutional(shape, classes, blocks, hidden, activation, feedback=feedback, normed=normed)
 
 
 def initialise(model: nn.Module, how: Initialisation) -> None:

@@ -1,6 +1,6 @@
 """What a run computes where its settings leave that open; `needs.py` tells which network a rule gets.
 
-    without feedback (mlp, cnn and vgg16, unless lam says otherwise)         relu, cross-entropy, he
+    without feedback (mlp, cnn, vgg and vgg16, unless lam says otherwise)         relu, cross-entropy, he
     with feedback, lam < 1/2                                                 hard-sigmoid, squared-error, lecun
     with feedback, lam > 1/2                                                 hard-sigmoid, squared-error, torch
     dense                                                                    hard-sigmoid, squared-error, its own
@@ -13,7 +13,7 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import prod
-from typing import Any
+from typing import Any, get_args
 
 from dyadnet import names
 from dyadnet.energy.lifted import LiftedEnergy
@@ -32,13 +32,14 @@ from dyadnet.rule.base import AbstractRule
 from dyadnet.rule.equilibrium_propagation import EquilibriumPropagation
 from dyadnet.rule.lrrn import LRRN
 from dyadnet.rule.recurrent_backprop import RecurrentBackprop
-from dyadnet.train.models import ACTIVATIONS, ActivationName, Initialisation, NetworkName, build, initialise
+from dyadnet.train.models import ACTIVATIONS, ActivationName, ChainName, Initialisation, NetworkName, build, initialise
 from dyadnet.train.needs import need
 from dyadnet.train.settings import LossName, Settings
 
 TOLERANCE, MOST_PASSES = 1e-3, 200  # the library's own 1e-5 takes about twice the passes
 
 _LIFTED = ("terms", "output_gain")
+_FEEDFORWARD = ("batch_norm", "binary", "binary_layers", "binary_scale")
 _RELAXATION = ("order", "solver", "tolerance", "most_passes", "iterations")
 
 
@@ -103,7 +104,7 @@ def unused(settings: Settings, rule: AbstractRule) -> dict[str, str]:
     >>> unused(Settings(order="sweeps"), names.rule("backprop"))
     {'order': 'for rules that relax, which backprop does not'}
     """
-    network, structure, _ = _network(settings, rule)
+    network, structure, lam = _network(settings, rule)
     needs, lifted, found = need(rule), network == "lifted", dict[str, str]()
     if not needs.relaxes and not lifted:
         found |= dict.fromkeys(_RELAXATION, f"for rules that relax, which {_named(rule)} does not")
@@ -124,6 +125,10 @@ def unused(settings: Settings, rule: AbstractRule) -> dict[str, str]:
         found["feedback"] = f"for chains of layers, not for {network}"
     if not isinstance(rule, LRRN) or not rule.supervised:
         found["pretrain_epochs"] = "for lrrn, to learn to reconstruct before it is supervised"
+    if lam != 0.5 or network not in get_args(ChainName):
+        found |= dict.fromkeys(_FEEDFORWARD, f"for feedforward networks, which {_named(rule)} does not train here")
+    elif settings.binary is None:
+        found |= dict.fromkeys(_FEEDFORWARD[2:], "for binary weights: name a method with binary")
     if network == "dense":
         found["init"] = "for layered networks: a dense one draws its own weights"
     return {name: why for name, why in found.items() if getattr(settings, name) is not None}
@@ -221,7 +226,7 @@ def _network(settings: Settings, rule: AbstractRule) -> tuple[NetworkName, Struc
         return network, structure, None
     if settings.lam is not None:
         return network, structure, settings.lam
-    if network in ("mlp", "cnn", "vgg16") and not needs.own_lam:
+    if network in get_args(ChainName) and not needs.own_lam:
         return network, structure, 0.5
     return network, structure, needs.lam if needs.network == "hopfield" else 0.0
 
@@ -235,7 +240,9 @@ def _made(plan: Plan, settings: Settings, shape: Sequence[int], classes: int) ->
     assert plan.init is not None
     loops = plan.lam not in (None, 0.5)
     kind = "mlp" if plan.network in ("hopfield", "lifted") else plan.network
-    model = build(kind, shape, classes, settings.hidden, plan.activation, feedback=loops)
+    model = build(
+        kind, shape, classes, settings.hidden, plan.activation, feedback=loops, normed=bool(settings.batch_norm)
+    )
     initialise(model, plan.init)
     if plan.lam is None:
         terms = None if settings.terms is None else names.terms(settings.terms)

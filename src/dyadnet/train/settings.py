@@ -11,6 +11,7 @@ from dyadnet.network.dense import Structure
 from dyadnet.train.models import ActivationName, Initialisation, NetworkName
 
 LossName = Literal["cross-entropy", "squared-error"]
+BinaryLayers = Literal["all", "not-first", "not-last", "inner"]
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Settings:
     augment: bool = False
     """Random crops (4 pixels of padding) and horizontal flips."""
     network: NetworkName | None = None
-    """mlp, cnn, the vgg16 of papers C and D, hopfield (an mlp with feedback), lifted or dense; what the rule needs."""
+    """mlp, cnn, vgg, vgg16 (papers B to D), hopfield (an mlp with feedback), lifted or dense; what the rule needs."""
     lam: float | None = None
     """Feedback of a layered network: 0 skew-symmetric, 0.5 feedforward, 1 symmetric; what the rule needs by default."""
     structure: Structure | None = None
@@ -40,7 +41,9 @@ class Settings:
     hidden: tuple[int, ...] = (128, 128)
     """Widths of the hidden linear layers (vgg16 has its own); a dense network has as many hidden units in all."""
     activation: ActivationName | None = None
-    """Of every hidden layer; relu, or with feedback hard-sigmoid."""
+    """Of every hidden layer; relu, or with feedback hard-sigmoid. Neurons of sign have two values, -1 and 1."""
+    batch_norm: bool | None = None
+    """Normalise every map's output over the batch, logits too, in the place of biases (feedforward networks)."""
     init: Initialisation | None = None
     """How weights are drawn: zero biases but for torch; he, lecun or torch with feedback, orthogonal if lifted."""
     loss: LossName | None = None
@@ -79,6 +82,12 @@ class Settings:
     """The learning rate that the cosine ends at."""
     decay_epochs: float | None = None
     """When the cosine ends, warm-up included; the end of the run by default."""
+    binary: str | None = None
+    """Train weights of -1 and 1: adaste:alpha=0.01, ste, binary-connect and others; info lists them."""
+    binary_layers: BinaryLayers | None = None
+    """Which weights are binary: all by default, or not those of the first or the last layer, or only inner ones."""
+    binary_scale: Literal["channel"] | None = None
+    """What stands for a weight of 1: 1, or the mean size of the initial weights of every output channel."""
     clip: float | None = None
     """Largest norm of the gradient over all parameters."""
     epochs: int = 20

@@ -1,0 +1,133 @@
+"""AdaSTE: a bilevel problem's gradient by directional finite differences of adaptive spacing (paper B; thesis 5.2).
+
+A weight minimises a double well around its latent,
+
+    E(w; theta) = (w - theta)^2 / 2 + mu/2 (|w| - (1 + alpha))^2      for -1 <= w <= 1
+    s(theta)    = argmin_w E = clip( (theta + mu (1 + alpha) sign theta) / (1 + mu), -1, 1 )
+
+which is `sign(theta)` exactly once `mu alpha >= 1`. The optimal value reformulation of `min_theta l(s(theta))`, with
+the loss linearised, gives latents the gradient
+
+    d = ( s(theta) - s(theta - beta g) ) / beta = c g,        g = dl/dw
+
+with a `beta` of its own for every weight. Where theta and g have the same sign the step leads towards the jump of s at
+zero, and `beta = |theta / g|` looks just beyond it; else `beta -> 0` leaves the derivative:
+
+    theta g > 0      c = ( |s(theta)| + min(1, mu (1 + alpha) / (1 + mu)) ) / |theta|       at most `cap`
+    otherwise        c = s'(theta) = 1 / (1 + mu) where |theta| < 1 - mu alpha, else 0
+"""
+
+from dataclasses import dataclass
+from math import inf, nextafter
+from typing import final
+
+import torch
+from torch import Tensor
+
+from dyadnet.binary.course import Course, geometric
+from dyadnet.binary.method import AbstractMethod, check, sign
+
+
+def energy(w: Tensor, theta: Tensor, mu: float, alpha: float) -> Tensor:
+    """Return the inner objective `E(w; theta)`, elementwise; infinite for weights beyond -1 and 1.
+
+    >>> energy(torch.tensor([0.5, 2.0]), torch.tensor(0.0), mu=2.0, alpha=0.5)
+    tensor([1.1250,    inf])
+    """
+    wells = (w - theta).square() / 2 + mu / 2 * (w.abs() - (1 + alpha)).square()
+    return torch.where(w.abs() <= 1, wells, inf)
+
+
+def minimiser(theta: Tensor, mu: float, alpha: float, out: Tensor | None = None) -> Tensor:
+    """Return `s(theta)`, the weights that minimise the inner objective, elementwise.
+
+    >>> minimiser(torch.tensor([-0.1, 0.1, 0.7]), mu=1.0, alpha=0.5)
+    tensor([-0.8000,  0.8000,  1.0000])
+    >>> minimiser(torch.tensor([-0.1, 0.1, 0.7]), mu=2.0, alpha=0.5)
+    tensor([-1.,  1.,  1.])
+    """
+    if mu * alpha >= 1:
+        return sign(theta, out)
+    well = torch.copysign(theta.new_tensor(mu * (1 + alpha)), theta, out=out)
+    return well.add_(theta).div_(1 + mu).clamp_(-1, 1)
+
+
+def difference(theta: Tensor, grad: Tensor, beta: Tensor, mu: float, alpha: float) -> Tensor:
+    """Return the directional finite difference `(s(theta) - s(theta - beta grad)) / beta`, elementwise.
+
+    >>> difference(torch.tensor(0.5), torch.tensor(1.0), torch.tensor(0.8), mu=2.0, alpha=0.5)
+    tensor(2.5000)
+    """
+    return (minimiser(theta, mu, alpha) - minimiser(theta - beta * grad, mu, alpha)) / beta
+
+
+def multiplier(theta: Tensor, grad: Tensor, mu: float, alpha: float, cap: float = inf) -> Tensor:
+    """Return `c`, by which the finite difference with adaptive spacing multiplies the gradient, elementwise.
+
+    >>> multiplier(torch.tensor([0.5, 0.5, 4.0]), torch.tensor([1.0, -1.0, 1.0]), mu=2.0, alpha=0.5)
+    tensor([4.0000, 0.0000, 0.5000])
+    """
+    size = theta.abs()
+    crossed = (minimiser(size, mu, alpha) + min(1.0, mu * (1 + alpha) / (1 + mu))) / size
+    ahead = (size < 1 - mu * alpha) / (1 + mu)
+    return torch.where(theta * grad > 0, crossed.clamp_(max=cap), ahead)
+
+
+@final
+@dataclass(frozen=True)
+class AdaSTE(AbstractMethod):
+    """Weights `s(theta)` that become binary as `mu` grows; latents learn from `c g`.
+
+    Args:
+        alpha: how far beyond -1 and 1 the wells lie; the smaller, the later weights are binary.
+        mu: how deep the wells are at first; it grows by equal factors to `1/alpha`.
+        anneal: the share of training over which it does.
+        cap: the largest multiplier; 1 is never stronger than the straight-through estimator.
+        clip: the largest latent; zero for none.
+
+    Not for short training: a multiplier capped at 1 only ever takes steps away.
+    """
+
+    alpha: float = 0.01
+    mu: float = 0.01
+    anneal: float = 0.6
+    cap: float = 1.0
+    clip: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name in ("alpha", "mu", "cap"):
+            check(name, getattr(self, name))
+        check("mu", self.mu, most=1 / self.alpha)
+        check("anneal", self.anneal, zero=True, most=1)
+        check("clip", self.clip, zero=True)
+
+    def depth(self, course: Course) -> float:
+        """Return `mu` at a place of training; once annealed, `mu alpha >= 1` in floating point, too.
+
+        >>> [round(AdaSTE(anneal=0.5).depth(Course(steps=4, done=done)), 6) for done in range(3)]
+        [0.01, 1.0, 100.0]
+        """
+        if course.share < self.anneal:
+            return geometric(self.mu, 1 / self.alpha, course.share, self.anneal)
+        return 1 / self.alpha if 1 / self.alpha * self.alpha >= 1 else nextafter(1 / self.alpha, inf)
+
+    def write(self, out: Tensor, theta: Tensor, course: Course, generator: torch.Generator) -> None:
+        """The minimiser."""
+        minimiser(theta, self.depth(course), self.alpha, out)
+
+    def gradient(self, theta: Tensor, weight: Tensor, grad: Tensor, course: Course) -> Tensor:
+        """`c g`."""
+        mu = self.depth(course)
+        if mu * self.alpha >= 1 and 0 < self.cap * self.clip <= 2:  # then c is the cap, or nothing: half the passes
+            towards = torch.ops.aten.threshold_backward.default(grad, weight * grad, 0)
+            return towards if self.cap == 1 else towards.mul_(self.cap)
+        return grad.mul_(multiplier(theta, grad, mu, self.alpha, self.cap))
+
+    def settle(self, theta: Tensor, before: Tensor | None, rate: float, course: Course) -> None:
+        """Clip."""
+        if self.clip:
+            theta.clamp_(-self.clip, self.clip)
+
+    def active(self, theta: Tensor, grad: Tensor, course: Course) -> Tensor:
+        """Where the difference looks across the jump."""
+        return theta * grad > 0
