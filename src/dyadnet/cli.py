@@ -1,4 +1,4 @@
-"""The command line: `dyadnet train | compare | evaluate | resume | data | info`.
+"""The command line: `dyadnet train | compare | evaluate | export | resume | data | info`.
 
 Exit codes: 0 done, 1 the work failed or was interrupted, 2 the request was wrong.
 """
@@ -19,11 +19,13 @@ from rich.text import Text
 
 from dyadnet import data, names
 from dyadnet.arguments import Command, parse
+from dyadnet.binary.files import FormatName
 from dyadnet.names import RequestError
 from dyadnet.progress import percent, watcher
 from dyadnet.train import checkpoint, folder
 from dyadnet.train.compare import Comparison, compare, read_comparison
 from dyadnet.train.environment import environment
+from dyadnet.train.export import Disagreement, export
 from dyadnet.train.loop import Diverged, evaluate
 from dyadnet.train.models import NetworkName
 from dyadnet.train.rehearsal import rehearse
@@ -157,19 +159,55 @@ class Evaluate:
 
     def __call__(self, console: Console) -> None:
         """Print accuracy and loss."""
-        request = read_request(self.run)
-        if not checkpoint.exists(self.run):
-            raise RequestError(f"{self.run} has no checkpoint yet; {folder.resuming(self.run)} goes on with it")
-        settings = dataclasses.replace(request.settings, data_root=self.data_root or request.settings.data_root)
-        request = dataclasses.replace(request, settings=settings)
-        dataset = load_dataset(settings)
-        _rehearse([request], dataset, console)
+        request, dataset = _trained(self.run, self.data_root, console)
+        settings = request.settings
         training = restored(request, self.run, dataset, self.checkpoint)
         found = evaluate(training)
         console.print(
             f"{request.rule} after epoch {len(training.history)} on {len(dataset.test)} test samples of "
             f"{settings.dataset}: accuracy {100 * found['accuracy']:.2f} %, loss {found['loss']:.4f}"
             + (f", {percent(found['unconverged'])} unsettled" if "unconverged" in found else ""),
+            soft_wrap=True,
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Export:
+    """Write the network of a run with binary weights to a file, one bit a weight, and check that it computes the same.
+
+    Example: dyadnet export runs/binary --format packed --out exported
+    """
+
+    run: tyro.conf.Positional[Path]
+    """The run folder."""
+    out: Path
+    """The folder to write to."""
+    format: FormatName = "packed"
+    """safetensors with packed bits, gguf (Q1_0, linear layers) or onnx; these two need pip install dyadnet[export]."""
+    checkpoint: CheckpointName = checkpoint.NAME
+    """What to export: the latest one, or the one before."""
+    data_root: str | None = None
+    """Where the data lies, if not where the run read it."""
+    overwrite: bool = False
+    """Replace the file that the folder holds."""
+
+    def __call__(self, console: Console) -> None:
+        """Write, read back, compare, and print sizes and differences."""
+        request, dataset = _trained(self.run, self.data_root, console)
+        with console.status("exporting"):
+            found = export(
+                restored(request, self.run, dataset, self.checkpoint), self.out, self.format, overwrite=self.overwrite
+            )
+        for note in found.notes:
+            console.print(f"note: {note}", soft_wrap=True)
+        console.print(
+            f"{found.path}: {found.size} bytes; in floats it would be {found.float_size}, "
+            f"{found.float_size / found.size:.1f} times as many",
+            soft_wrap=True,
+        )
+        console.print(
+            f"read back, on {found.samples} test samples: largest difference {found.difference:.1e} of outputs up to "
+            f"{found.largest:.3g}, {found.changed} predictions changed",
             soft_wrap=True,
         )
 
@@ -229,10 +267,23 @@ COMMANDS: dict[str, type[Command]] = {
     "train": Train,
     "compare": Compare,
     "evaluate": Evaluate,
+    "export": Export,
     "resume": Resume,
     "data": Data,
     "info": Info,
 }
+
+
+def _trained(run: Path, data_root: str | None, console: Console) -> tuple[Request, data.Dataset]:
+    """Return what a run with a checkpoint was asked for, and its data, which may lie elsewhere by now."""
+    request = read_request(run)
+    if not checkpoint.exists(run):
+        raise RequestError(f"{run} has no checkpoint yet; {folder.resuming(run)} goes on with it")
+    settings = dataclasses.replace(request.settings, data_root=data_root or request.settings.data_root)
+    request = dataclasses.replace(request, settings=settings)
+    dataset = load_dataset(settings)
+    _rehearse([request], dataset, console)
+    return request, dataset
 
 
 def _rehearse(requests: Sequence[Request], dataset: data.Dataset, console: Console) -> None:
@@ -314,7 +365,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         if isinstance(error, RequestError | data.DataError):
             return _complain(str(error), 2)
-        if isinstance(error, Diverged):
+        if isinstance(error, Diverged | Disagreement):
             return _complain(str(error), 1)
         return _complain(f"{type(error).__name__}: {error} (DYADNET_TRACEBACK=1 shows where)", 1)
     return 0

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from dyadnet.activation import UnitSigmoid
+from dyadnet.activation import Sign, UnitSigmoid
 from dyadnet.binary.packed import AbstractPacked, PackedConv2d, PackedLinear
 from dyadnet.network.modules import hooked
 
@@ -21,7 +21,7 @@ LAYERS: dict[str, type[nn.Module]] = {
     for layer in (
         *(PackedLinear, PackedConv2d, nn.Linear, nn.Conv2d),
         *(nn.BatchNorm1d, nn.BatchNorm2d, nn.LayerNorm, nn.GroupNorm),
-        *(nn.ReLU, nn.LeakyReLU, nn.Hardtanh, nn.Tanh, nn.Sigmoid, UnitSigmoid, nn.SiLU, nn.GELU, nn.Identity),
+        *(nn.ReLU, nn.LeakyReLU, nn.Hardtanh, nn.Tanh, nn.Sigmoid, UnitSigmoid, Sign, nn.SiLU, nn.GELU, nn.Identity),
         *(nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveMaxPool2d, nn.AdaptiveAvgPool2d),
         *(nn.Flatten, nn.Unflatten, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.ZeroPad2d),
     )

@@ -44,7 +44,8 @@ def write_gguf(model: nn.Module, path: Path) -> list[str]:
                 writer.add_tensor(f"{prefix}weight", _blocks(layer), raw_dtype=gguf.GGMLQuantizationType.Q1_0)
             else:
                 tensors[f"{prefix}weight"] = _dense(layer)
-                notes.append(f"layer {name} is not Q1_0 but {_dense(layer).dtype}: {reason}")
+                precision = "half" if tensors[f"{prefix}weight"].dtype == torch.float16 else "single"
+                notes.append(f"layer {name} is not Q1_0 but in {precision} precision: {reason}")
             if reason is None and _half(layer.scale).float().ne(layer.scale).any():
                 notes.append(f"layer {name}: its scales are rounded to half precision")
     for name, tensor in tensors.items():

@@ -14,6 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dyadnet.activation import Sign
+from dyadnet.binary.pack import swapped
+
 INPUT, OUTPUT = "x", "y"
 
 
@@ -31,7 +34,7 @@ def write_onnx(model: nn.Module, path: Path, example: Tensor) -> None:
     two = torch.cat([example[:1]] * 2)  # a batch of one would be taken for a constant
     with _quiet(), torch.no_grad():
         program = torch.onnx.export(
-            model,
+            swapped(model, _exportable),
             (two,),
             dynamo=True,
             verbose=False,
@@ -41,6 +44,8 @@ def write_onnx(model: nn.Module, path: Path, example: Tensor) -> None:
             dynamic_shapes=({0: torch.export.Dim("batch")},),
         )
     assert program is not None
+    for node in program.model.graph:
+        node.metadata_props.clear()  # how the exporter came to it, with places on this machine
     program.save(path, external_data=False)
 
 
@@ -65,6 +70,17 @@ class OnnxModule(nn.Module):
         """Return the output for inputs of shape `(batch, ...)`."""
         (y,) = self.session.run([OUTPUT], {INPUT: x.detach().cpu().numpy()})
         return torch.from_numpy(y)
+
+
+class _Step(nn.Module):
+    """The sign by a comparison: the exporter does not know how to copy a sign."""
+
+    def forward(self, a: Tensor) -> Tensor:
+        return torch.where(a < 0, -1.0, 1.0).to(a.dtype)
+
+
+def _exportable(module: nn.Module) -> nn.Module:
+    return _Step() if isinstance(module, Sign) else module
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """Networks whose binary weights are packed."""
 
 import copy
+from collections.abc import Callable
 
 import torch
 from torch import nn
@@ -32,21 +33,25 @@ def pack(model: nn.Module) -> nn.Module:
     >>> [type(layer).__name__ for layer in pack(model)]
     ['PackedLinear', 'ReLU', 'Linear']
     """
-    found = _packed(copy.deepcopy(model))
-    for module in list(found.modules()):
-        for name, child in module._modules.items():
-            module._modules[name] = child and _packed(child)
+    found = swapped(model, _packed)
     if not any(isinstance(module, AbstractPacked) for module in found.modules()):
         raise ValueError("no layer of the model has binary weights (+-1 times a scale): there is nothing to pack")
     return found.eval().requires_grad_(False)
 
 
+def swapped(model: nn.Module, swap: Callable[[nn.Module], nn.Module]) -> nn.Module:
+    """Return a copy of a model with every module in it replaced by what `swap` makes of it."""
+    found = swap(copy.deepcopy(model))
+    for module in list(found.modules()):
+        for name, child in module._modules.items():
+            module._modules[name] = child and swap(child)
+    return found
+
+
 def unpacked_layers(model: nn.Module) -> list[str]:
     """Return the names of the linear maps and convolutions of a packed network that have float weights."""
     held = {id(module.form) for module in model.modules() if isinstance(module, AbstractPacked)}
-    return [
-        name for name, module in model.named_modules() if isinstance(module, _FLOAT) and id(module) not in held
-    ]
+    return [name for name, module in model.named_modules() if isinstance(module, _FLOAT) and id(module) not in held]
 
 
 @torch.no_grad()

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from dyadnet.binary.packing import pack_signs, unpack_signs
-from dyadnet.binary.product import product, rows_of_a_tile
+from dyadnet.binary.product import product, tiles
 
 
 class AbstractPacked(nn.Module):
@@ -84,7 +84,7 @@ class PackedConv2d(AbstractPacked):
         """Return the convolution of `x`, of shape `(batch, channels, height, width)`."""
         assert isinstance(self.form, nn.Conv2d)
         count = self.inputs.numel()
-        rows = rows_of_a_tile(len(self.bits), count) if self.form.groups == 1 else len(self.bits)
-        weights = (unpack_signs(tile, count, x.dtype).unflatten(1, self.inputs) for tile in self.bits.split(rows))
+        parts = tiles(self.bits, count) if self.form.groups == 1 else [self.bits]
+        weights = (unpack_signs(part, count, x.dtype).unflatten(1, self.inputs) for part in parts)
         y = torch.cat([self.form._conv_forward(x, weight, None) for weight in weights], -3) * self.scale[:, None, None]
         return y if self.bias is None else y + self.bias[:, None, None]

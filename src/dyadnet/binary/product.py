@@ -9,7 +9,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -41,9 +41,10 @@ def product(bits: Tensor, x: Tensor) -> Tensor:
     return _by_kernel(kernel, bits, x) if kernel else _by_tiles(bits, x)
 
 
-def rows_of_a_tile(outputs: int, inputs: int) -> int:
-    """Return how many rows are unpacked at a time: all only where there are few, or while a graph is exported."""
-    return outputs if torch.compiler.is_exporting() else max(1, TILE // inputs)
+def tiles(bits: Tensor, inputs: int) -> Sequence[Tensor]:
+    """Cut packed rows of so many signs into those that are unpacked at a time: all only where they are few."""
+    rows = max(1, TILE // inputs)
+    return [bits] if len(bits) <= rows or torch.compiler.is_exporting() else bits.split(rows)
 
 
 @functools.cache
@@ -88,5 +89,4 @@ def _by_kernel(kernel: _Kernel, bits: Tensor, x: Tensor) -> Tensor:
 
 def _by_tiles(bits: Tensor, x: Tensor) -> Tensor:
     inputs = x.shape[1]
-    tiles = bits.split(rows_of_a_tile(len(bits), inputs))
-    return torch.cat([nn.functional.linear(x, unpack_signs(tile, inputs, x.dtype)) for tile in tiles], 1)
+    return torch.cat([nn.functional.linear(x, unpack_signs(tile, inputs, x.dtype)) for tile in tiles(bits, inputs)], 1)
