@@ -7,7 +7,6 @@ stored in half precision where their scales fit into it exactly, else in single 
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -41,7 +40,7 @@ def write_gguf(model: nn.Module, path: Path) -> list[str]:
             del tensors[f"{prefix}bits"], tensors[f"{prefix}scale"]
             reason = _unfit(layer)
             if reason is None:
-                writer.add_tensor(f"{prefix}weight", _blocks(layer), raw_dtype=gguf.GGMLQuantizationType.Q1_0)
+                writer.add_tensor(f"{prefix}weight", _blocks(layer).numpy(), raw_dtype=gguf.GGMLQuantizationType.Q1_0)
             else:
                 tensors[f"{prefix}weight"] = _dense(layer)
                 precision = "half" if tensors[f"{prefix}weight"].dtype == torch.float16 else "single"
@@ -102,11 +101,11 @@ def _dense(layer: AbstractPacked) -> Tensor:
     return weight.half() if exact else weight
 
 
-def _blocks(layer: AbstractPacked) -> np.ndarray[Any, Any]:
+def _blocks(layer: AbstractPacked) -> Tensor:
     """Return the bytes of the weight, `(outputs, 18 * inputs / 128)`."""
     bits = layer.bits.cpu().unflatten(1, (-1, BLOCK // 8))
     scale = _half(layer.scale.cpu()).view(-1, 1, 1).expand(*bits.shape[:2], 1).contiguous().view(torch.uint8)
-    return torch.cat([scale, bits], 2).flatten(1).numpy()
+    return torch.cat([scale, bits], 2).flatten(1)
 
 
 def _take(stored: dict[str, Tensor], prefix: str, layer: AbstractPacked) -> None:
