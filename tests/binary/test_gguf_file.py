@@ -81,7 +81,7 @@ def test_scales_beyond_half_precision_are_not_forced_into_it(path: Path, scale: 
     (note,) = save(nn.Sequential(layer), path)
     assert note == "layer 0 is not Q1_0 but in single precision: its scales are no numbers in half precision"
     x = torch.randn(2, 128, dtype=torch.float32)
-    torch.testing.assert_close(load(path)(x), layer(x))
+    torch.testing.assert_close(load(path)(x), layer(x), rtol=1e-4, atol=1e-5 * scale)
 
 
 def test_a_wide_layer_takes_eighteen_bytes_for_128_weights(path: Path) -> None:
