@@ -19,14 +19,16 @@ from rich.text import Text
 
 from dyadnet import data, names
 from dyadnet.arguments import Command, parse
+from dyadnet.binary import diagnostics
 from dyadnet.binary.files import FormatName
+from dyadnet.binary.optimizer import BinaryOptimizer
 from dyadnet.names import RequestError
 from dyadnet.progress import percent, watcher
 from dyadnet.train import checkpoint, folder
 from dyadnet.train.compare import Comparison, compare, read_comparison
 from dyadnet.train.environment import environment
 from dyadnet.train.export import Disagreement, export
-from dyadnet.train.loop import Diverged, evaluate
+from dyadnet.train.loop import Diverged, Training, evaluate, final_weights
 from dyadnet.train.models import NetworkName
 from dyadnet.train.rehearsal import rehearse
 from dyadnet.train.run import Record, Request, execute, load_dataset, read_request, restored
@@ -162,13 +164,16 @@ class Evaluate:
         request, dataset = _trained(self.run, self.data_root, console)
         settings = request.settings
         training = restored(request, self.run, dataset, self.checkpoint)
-        found = evaluate(training)
+        with final_weights(training):
+            found, exact = evaluate(training), _exact(training)
         console.print(
             f"{request.rule} after epoch {len(training.history)} on {len(dataset.test)} test samples of "
             f"{settings.dataset}: accuracy {100 * found['accuracy']:.2f} %, loss {found['loss']:.4f}"
             + (f", {percent(found['unconverged'])} unsettled" if "unconverged" in found else ""),
             soft_wrap=True,
         )
+        if exact:
+            console.print(exact, soft_wrap=True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -257,6 +262,7 @@ class Info:
         console.print(f"orders:    {', '.join(names.SCHEDULES)}")
         console.print(f"solvers:   {'; '.join(names.defaults(names.SOLVERS))}", soft_wrap=True)
         console.print(f"feedback:  {'; '.join(names.defaults(names.PATHS))}", soft_wrap=True)
+        console.print(f"binary:    {'; '.join(names.defaults(names.BINARY))}", soft_wrap=True)
         console.print(f"terms:     {names.defaults(names.TERMS)[0].removeprefix('terms:')}", soft_wrap=True)
         console.print(f"data sets: {', '.join(data.DATASETS)}, or an .npz file")
         for name, value in environment().items():
@@ -316,6 +322,15 @@ def _compare(comparison: Comparison, out: Path, dataset: data.Dataset, console: 
                 comparison, out, dataset, begin=live.begin, tick=live.tick, watch=live.watch, relaxed=live.relaxed
             )
         _conclude(out, f"{len(comparison.rules)} rules on {settings.dataset}", records, settings, console)
+
+
+def _exact(training: Training) -> str:
+    """Say how many of the weights in use are exactly binary, as counted on the tensors; nothing where none is to be."""
+    if not isinstance(training.optimizer, BinaryOptimizer):
+        return ""
+    found, total = diagnostics.exact(training.optimizer)
+    values = "-1 or 1" + (" times the scale of their channel" if training.settings.binary_scale else "")
+    return f"binary weights: {found} of {total} in use are exactly {values}"
 
 
 @contextmanager

@@ -61,16 +61,26 @@ def difference(theta: Tensor, grad: Tensor, beta: Tensor, mu: float, alpha: floa
     return (minimiser(theta, mu, alpha) - minimiser(theta - beta * grad, mu, alpha)) / beta
 
 
-def multiplier(theta: Tensor, grad: Tensor, mu: float, alpha: float, cap: float = inf) -> Tensor:
+def multiplier(
+    theta: Tensor, grad: Tensor, mu: float, alpha: float, cap: float = inf, weight: Tensor | None = None
+) -> Tensor:
     """Return `c`, by which the finite difference with adaptive spacing multiplies the gradient, elementwise.
+
+    Args:
+        theta: the latents.
+        grad: the gradient of the loss in the weights.
+        mu: how deep the wells are.
+        alpha: how far beyond -1 and 1 they lie.
+        cap: the largest multiplier.
+        weight: `s(theta)`, where it is known.
 
     >>> multiplier(torch.tensor([0.5, 0.5, 4.0]), torch.tensor([1.0, -1.0, 1.0]), mu=2.0, alpha=0.5)
     tensor([4.0000, 0.0000, 0.5000])
     """
-    size = theta.abs()
-    crossed = (minimiser(size, mu, alpha) + min(1.0, mu * (1 + alpha) / (1 + mu))) / size
-    ahead = (size < 1 - mu * alpha) / (1 + mu)
-    return torch.where(theta * grad > 0, crossed.clamp_(max=cap), ahead)
+    size = (minimiser(theta, mu, alpha) if weight is None else weight).abs()
+    ahead = (size < 1).to(theta.dtype).div_(1 + mu)
+    crossed = size.add_(min(1.0, mu * (1 + alpha) / (1 + mu))).div_(theta.abs()).clamp_(max=cap)
+    return torch.where(theta * grad > 0, crossed, ahead)
 
 
 @final
@@ -121,7 +131,7 @@ class AdaSTE(AbstractMethod):
         if mu * self.alpha >= 1 and 0 < self.cap * self.clip <= 2:  # then c is the cap, or nothing: half the passes
             towards = torch.ops.aten.threshold_backward.default(grad, weight * grad, 0)
             return towards if self.cap == 1 else towards.mul_(self.cap)
-        return grad.mul_(multiplier(theta, grad, mu, self.alpha, self.cap))
+        return grad.mul_(multiplier(theta, grad, mu, self.alpha, self.cap, weight))
 
     def settle(self, theta: Tensor, before: Tensor | None, rate: float, course: Course) -> None:
         """Clip."""

@@ -36,7 +36,7 @@ def published_multiplier(theta: Tensor, grad: Tensor, mu: float, alpha: float) -
         outer, plain, crossed = size > THRESHOLD, 1.0, 1 / size
     else:
         outer, plain = size > max(NEAR, 1 - mu * alpha), 1 / (1 + mu)
-        crossed = (1 + 2 * mu + mu * alpha) / ((1 + mu) * size)
+        crossed = theta.new_tensor(1 + 2 * mu + mu * alpha) / ((1 + mu) * size)  # a tensor: divided, not inverted
     c = torch.where(towards & outer, crossed.clamp(0, CAP), torch.full_like(theta, plain))
     c = torch.where(away & outer, torch.zeros_like(c), c)
     if mu * alpha >= 1:

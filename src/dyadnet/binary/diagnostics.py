@@ -1,4 +1,4 @@
-"""What an epoch did to binary weights: how many flipped, where a multiplier is at work, how latents are spread."""
+"""What an epoch did to binary weights: flips, multipliers at work, the spread of latents; and whether they are binary."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,6 +14,18 @@ BINS = 41
 def signs(optimizer: BinaryOptimizer) -> list[Tensor]:
     """Return which weights are 1."""
     return [optimizer.method.signs(one.latent) > 0 for one in optimizer.owned]
+
+
+def exact(optimizer: BinaryOptimizer) -> tuple[int, int]:
+    """Return how many weights that stand in the parameters are exactly -1 or 1, or that times their scale; of how many.
+
+    All are within `optimizer.binarized()`, and in training only with methods that use binary weights there.
+    """
+    found = total = 0
+    for one in optimizer.owned:
+        one_of_two = one.parameter.detach().abs() == (1.0 if one.scale is None else one.scale)
+        found, total = found + int(one_of_two.sum()), total + one_of_two.numel()
+    return found, total
 
 
 def flipped(optimizer: BinaryOptimizer, before: Sequence[Tensor]) -> float:

@@ -4,7 +4,7 @@ In a parameter's own place stand the weights that its method wants in the forwar
 the latents in their stead, with the gradient that the method makes of `p.grad`, and writes new weights afterwards.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, final
@@ -87,7 +87,7 @@ class BinaryOptimizer(torch.optim.Optimizer):
             self.owned += [self._own(p, len(self.param_groups) - 1) for p in param_group["params"]]
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Make one update with the gradients in `p.grad`."""
         if closure is not None:
             raise ValueError("binary weights learn from p.grad: compute it first, and call step without a closure")
