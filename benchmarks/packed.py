@@ -120,8 +120,9 @@ def actions(layer: nn.Linear | nn.Conv2d, x: Tensor) -> dict[str, Callable[[], T
     return ways
 
 
+@torch.no_grad()
 def _binary(layer: Any) -> Any:
-    layer.weight.data.sign_()
+    layer.weight.copy_(torch.where(layer.weight < 0, -1.0, 1.0))
     return layer
 
 
