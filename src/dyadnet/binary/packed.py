@@ -60,9 +60,9 @@ class PackedLinear(AbstractPacked):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the map of `x`, of shape `(..., inputs)`."""
-        y = product(self.bits, x.flatten(0, -2) if x.dim() > 1 else x[None]) * self.scale
-        y = y if self.bias is None else y + self.bias
-        return y.view(*x.shape[:-1], len(self.bits))
+        y = product(self.bits, x if x.dim() == 2 else x.reshape(-1, x.shape[-1]))
+        y = y * self.scale if self.bias is None else torch.addcmul(self.bias, y, self.scale)
+        return y if x.dim() == 2 else y.view(*x.shape[:-1], len(self.bits))
 
 
 class PackedConv2d(AbstractPacked):

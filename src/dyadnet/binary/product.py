@@ -80,7 +80,8 @@ def _plain(bits: Tensor, x: Tensor) -> bool:
 
 def _by_kernel(kernel: _Kernel, bits: Tensor, x: Tensor) -> Tensor:
     outputs, width = bits.shape
-    x = nn.functional.pad(x.detach(), (0, 8 * width - x.shape[1])).contiguous()
+    padding = 8 * width - x.shape[1]
+    x = nn.functional.pad(x, (0, padding)) if padding else x.contiguous()
     bits, y = bits.contiguous(), x.new_empty(len(x), outputs)
     pointers = (tensor.data_ptr() for tensor in (bits, x, SIGNS, y))
     kernel(*pointers, width, outputs, len(x), torch.get_num_threads())
