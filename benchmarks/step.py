@@ -204,12 +204,12 @@ def _row(section: str, case: Case, rule: str, unit: str, values: Sequence[float]
         "batch": case.batch,
         "rule": rule,
         "samples": len(values),
-        unit: _spread(values),
-        "ratio": _spread(ratios),
+        unit: spread(values),
+        "ratio": spread(ratios),
     }
 
 
-def _spread(values: Sequence[float]) -> dict[str, float]:
+def spread(values: Sequence[float]) -> dict[str, float]:
     """Return the median and the quartiles."""
     low, middle, high = quantiles(values, n=4, method="inclusive") if len(values) > 1 else [values[0]] * 3
     return {"median": round(middle, 4), "low": round(low, 4), "high": round(high, 4)}

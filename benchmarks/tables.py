@@ -17,6 +17,7 @@ TITLES = {
     "depth": "Growth with the depth",
     "schedules": "Schedules",
     "lifted": "Rules of lifted networks",
+    "binary": "One step of the optimiser",
     "memory": "Peak memory of training",
     "step": "One batch",
     "iterations": "Growth with the iterations",
@@ -50,7 +51,7 @@ def _section(name: str, rows: Sequence[Row]) -> str:
     elif "speedup" in rows[0]:
         lines = _against_textbook(rows)
     else:
-        lines = _by_rule(rows) if name in ("schedules", "lifted") else _by_network(rows)
+        lines = _by_rule(rows) if name in ("schedules", "lifted", "binary") else _by_network(rows)
     return f"**{TITLES[name]}**\n\n{_table(lines)}"
 
 
@@ -67,7 +68,8 @@ def _by_network(rows: Sequence[Row]) -> list[list[str]]:
 
 def _by_rule(rows: Sequence[Row]) -> list[list[str]]:
     """One line a rule, with the ratio of its multiply-adds where they have been counted."""
-    head = [f"{rows[0]['network']}, batch {rows[0]['batch']}", _unit(rows[0]), f"over {REFERENCE}"]
+    batch = f", batch {rows[0]['batch']}" if "batch" in rows[0] else ""
+    head = [f"{rows[0]['network']}{batch}", _unit(rows[0]), f"over {rows[0].get('reference', REFERENCE)}"]
     lines = [[_short(row["rule"]), _absolute(row), _spread(row["ratio"])] for row in rows]
     if "products" in rows[0]:
         head.append("products")

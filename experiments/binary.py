@@ -1,6 +1,6 @@
 """Binary weights: every method on one network, 784-512-512-10, each at its own best learning rate.
 
-    python experiments/binary.py --which tune-mnist --data-root DATA     # first: the learning rates, on held-out samples
+    python experiments/binary.py --which tune-mnist --data-root DATA     # first: learning rates, on held-out samples
     python experiments/binary.py --which mnist --data-root DATA
 
 All weights are binary, those of the first and the last layer, too; every map, that of the logits included, is followed
@@ -9,8 +9,8 @@ cosine and batches of 128 for all but BayesBiNN, whose optimiser is its own. The
 optimiser, schedule and clipping of AdaSTE: it is the control. The float network beside has the same layers.
 
 Every method is fed by backpropagation, and by dual propagation: those in `REPEATED` with every seed, the others once.
-A learning rate is the one of `RATES` that had the best accuracy on a tenth of the training samples after `TUNING` epochs,
-fed by backpropagation.
+A learning rate is the one of those tried that had the best accuracy on a tenth of the training samples, held out for
+that, after `TUNING` epochs, fed by backpropagation.
 """
 
 import json
@@ -29,7 +29,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "AdaSTE": {"binary": "adaste"},
     "Straight-through estimator": {"binary": "ste:clip=1"},
     "BinaryConnect, stochastic": {"binary": "binary-connect:stochastic=true"},
-    "ProxQuant": {"binary": "prox-quant:rate=0.1"},
+    "ProxQuant": {"binary": "prox-quant:rate=0.01"},
     "MD-tanh": {"binary": "md-tanh"},
     "MD-tanh, stable": {"binary": "md-tanh-stable"},
     "PMF": {"binary": "pmf"},

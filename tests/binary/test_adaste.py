@@ -98,7 +98,7 @@ def test_the_wells_deepen_by_equal_factors() -> None:
     ("settings", "told"),
     [
         ({"alpha": 0.0}, "alpha must be a positive number, not 0.0"),
-        ({"mu": 200.0}, "mu must be at most 100, not 200.0"),
+        ({"mu": 200.0, "alpha": 0.01}, "mu must be at most 100, not 200.0"),
         ({"anneal": 1.5}, "anneal must be at most 1, not 1.5"),
         ({"clip": -1.0}, "clip must be zero or a positive number, not -1.0"),
     ],

@@ -89,18 +89,18 @@ class AdaSTE(AbstractMethod):
     """Weights `s(theta)` that become binary as `mu` grows; latents learn from `c g`.
 
     Args:
-        alpha: how far beyond -1 and 1 the wells lie; the smaller, the later weights are binary.
+        alpha: how far beyond -1 and 1 the wells lie. The paper has 0.01, for hundreds of epochs: `mu` then goes to 100,
+            where a gradient that does not lead towards the jump counts a hundredth, so that latents only shrink and
+            signs go on flipping. With 10 it counts ten elevenths, until weights are saturated.
         mu: how deep the wells are at first; it grows by equal factors to `1/alpha`.
-        anneal: the share of training over which it does.
+        anneal: the share of training over which it does; afterwards latents only ever shrink.
         cap: the largest multiplier; 1 is never stronger than the straight-through estimator.
         clip: the largest latent; zero for none.
-
-    Not for short training: a multiplier capped at 1 only ever takes steps away.
     """
 
-    alpha: float = 0.01
-    mu: float = 0.01
-    anneal: float = 0.6
+    alpha: float = 10.0
+    mu: float = 1e-3
+    anneal: float = 1.0
     cap: float = 1.0
     clip: float = 1.0
 
@@ -114,7 +114,7 @@ class AdaSTE(AbstractMethod):
     def depth(self, course: Course) -> float:
         """Return `mu` at a place of training; once annealed, `mu alpha >= 1` in floating point, too.
 
-        >>> [round(AdaSTE(anneal=0.5).depth(Course(steps=4, done=done)), 6) for done in range(3)]
+        >>> [round(AdaSTE(alpha=0.01, mu=0.01, anneal=0.5).depth(Course(steps=4, done=done)), 6) for done in range(3)]
         [0.01, 1.0, 100.0]
         """
         if course.share < self.anneal:

@@ -1,4 +1,4 @@
-"""What an epoch did to binary weights: flips, multipliers at work, the spread of latents; and whether they are binary."""
+"""What an epoch did to binary weights: flips, multipliers at work, the spread of latents; and which are binary."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -119,7 +119,9 @@ def prepare(settings: Settings, rule: str, seed: int, dataset: data.Dataset) -> 
     plan = choose(settings, named)
     net, made, relaxation = make(plan, settings, named, dataset.shape, dataset.classes)
     net = net.to(device)
-    steps = math.ceil(len(dataset.train) / settings.batch_size)
+    steps, last = math.ceil(len(dataset.train) / settings.batch_size), len(dataset.train) % settings.batch_size
+    if settings.batch_norm and 1 in (last, settings.batch_size):
+        raise names.RequestError("batch-norm cannot normalise a last batch of one sample: take another batch-size")
     course = Course(settings.epochs * steps, steps, len(dataset.train))
     optimizer = make_optimizer(net, settings, course, seed)
     return Training(
