@@ -18,6 +18,7 @@ TITLES = {
     "schedules": "Schedules",
     "lifted": "Rules of lifted networks",
     "binary": "One step of the optimiser",
+    "lifted, compiled": "Rules of lifted networks, compiled (ratios to compiled backpropagation)",
     "memory": "Peak memory of training",
     "step": "One batch",
     "iterations": "Growth with the iterations",
@@ -51,7 +52,8 @@ def _section(name: str, rows: Sequence[Row]) -> str:
     elif "speedup" in rows[0]:
         lines = _against_textbook(rows)
     else:
-        lines = _by_rule(rows) if name in ("schedules", "lifted", "binary") else _by_network(rows)
+        by_rule = ("schedules", "lifted", "lifted, compiled", "binary")
+        lines = _by_rule(rows) if name in by_rule else _by_network(rows)
     return f"**{TITLES[name]}**\n\n{_table(lines)}"
 
 

@@ -415,7 +415,9 @@ MUTATIONS = [
     Mutation("outputs are pulled away", LIFTED_RULES, "return output - loss.gradient", "return output + loss.gradient"),
     Mutation("the free phase is added", PROXIMAL, "free_weight=-scale", "free_weight=scale"),
     Mutation("packed bits are read backwards", PACKING, ">> torch.arange(8)", ">> torch.arange(7, -1, -1)"),
-    Mutation("packed zeros become ones", PACKING, "nn.functional.pad(values > 0,", "nn.functional.pad(values >= 0,"),
+    Mutation(
+        "packed rows are filled up with ones", PACKING, "-values.shape[-1] % 8))", "-values.shape[-1] % 8), value=True)"
+    ),
     Mutation("a packed scale of one output serves all", PACKING, "size == scale[:, None]", "size == size"),
     Mutation(
         "packed products forget the last rows",
