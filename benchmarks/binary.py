@@ -2,9 +2,9 @@
 
     python -m benchmarks.binary
 
-Four matrices of 1024 x 1024, about four million weights, all binary. Gradients are random, and written anew before every
-step, which is not timed. All take turns in one process; on one thread the time is that of the processor. `annealed` is
-AdaSTE once weights are binary, `annealing` while they are not yet.
+Four matrices of 1024 x 1024, about four million weights, all binary. Gradients are random, and written anew before
+every step, which is not timed. All take turns in one process; on one thread the time is that of the processor. AdaSTE
+is `annealed` once weights are binary, and `annealing` before.
 """
 
 import dataclasses

@@ -42,6 +42,7 @@ RATES = {"Float weights": (3e-4, 1e-3, 3e-3), "BayesBiNN": (1e-5, 1e-4, 1e-3)}
 USUAL = (1e-3, 3e-3, 1e-2, 3e-2)
 THRESHOLDS = (1e-8, 1e-7, 1e-6)  # of Bop, in the place of a learning rate
 TUNING = 2
+DATA = {"mnist": "mnist", "fashion": "fashion-mnist"}
 REPEATED = {"Float weights", "AdaSTE", "Straight-through estimator"}
 RULES = ("backprop", "dual-propagation")
 
@@ -71,7 +72,7 @@ class Experiment:
     def settings(self) -> Settings:
         """What all runs share."""
         return Settings(
-            dataset="fashion-mnist" if self.data == "fashion" else "mnist",
+            dataset=DATA[self.data],
             data_root=self.data_root,
             hidden=(512, 512),
             batch_norm=True,

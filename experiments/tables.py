@@ -111,6 +111,35 @@ def lifted_table(root: Path, name: str) -> str:
     return f"{_caption(results)}\n\n{markdown(headings, rows)}"
 
 
+def binary_table(root: Path, name: str) -> str:
+    """Return the accuracy of every method for binary weights, a column a rule that feeds it."""
+    results = stored(root, name)
+    records = [record | {"label": record["label"].strip()} for record in results["records"]]
+    rules = list(dict.fromkeys(record["rule"] for record in records))
+    rows = [
+        [label, *(_over_seeds(record for record in found if record["rule"] == rule) for rule in rules)]
+        for label, found in _labelled({"records": records})
+    ]
+    return f"{_caption(results)}\n\n{markdown(['Method', *(f'{rule}, %' for rule in rules)], rows)}"
+
+
+def tuning_table(root: Path, name: str) -> str:
+    """Return the accuracy on held-out samples for every learning rate that was tried."""
+    results = stored(root, name)
+    tried: dict[str, list[str]] = {}
+    for record in results["records"]:
+        label, _, rate = record["label"].rpartition(", ")
+        accuracy = max(epoch["validation_accuracy"] for epoch in record["history"])
+        tried.setdefault(label, []).append(f"{rate}: {100 * accuracy:.2f}")
+    rows = [[label, "; ".join(found)] for label, found in tried.items()]
+    return f"{_caption(results)}\n\n{markdown(['Method', 'Learning rate: accuracy on held-out samples, %'], rows)}"
+
+
+def _over_seeds(records: Iterable[Any]) -> str:
+    """Accuracy over the seeds there are."""
+    return _percent(spread([record["test_accuracy"] for record in records]))
+
+
 def robustness_table(root: Path, name: str) -> str:
     """Return Lipschitz constants and accuracy on adversarial examples, of the first seed."""
     results = stored(root, name)
@@ -267,6 +296,10 @@ TABLES: dict[str, Table] = {
     "fashion-structure": partial(feedback_table, name="fashion-structure"),
     "mnist-contrast": partial(feedback_table, name="mnist-contrast"),
     "fashion-contrast": partial(feedback_table, name="fashion-contrast"),
+    "mnist-binary-tuning": partial(tuning_table, name="mnist-binary-tuning"),
+    "fashion-binary-tuning": partial(tuning_table, name="fashion-binary-tuning"),
+    "mnist-binary": partial(binary_table, name="mnist-binary"),
+    "fashion-binary": partial(binary_table, name="fashion-binary"),
     "mnist-lrrn": partial(lifted_table, name="mnist-lrrn"),
     "fashion-lrrn": partial(lifted_table, name="fashion-lrrn"),
     "mnist-lrrn-robustness": partial(robustness_table, name="mnist-lrrn"),

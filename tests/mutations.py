@@ -60,14 +60,28 @@ LIFTED_RULES, PROXIMAL, EXACT_CODING = "rule/lifted.py", "rule/lifted_proximal.p
 PACKING, PRODUCT, KERNEL, PACKED = ("binary/packing.py", "binary/product.py", "binary/product.c", "binary/packed.py")
 PACKED_FILE, GGUF_FILE, ARCHITECTURE = "binary/packed_file.py", "binary/gguf_file.py", "binary/architecture.py"
 OWN = dict.fromkeys((LIFTED, AUTOENCODER, QUADRATIC, LRRN, LRRN_ENERGY, LIPSCHITZ), TESTS / "lrrn")
-OWN |= {KERNEL: TESTS / "binary" / "test_product.py"}
+OWN |= {KERNEL: TESTS / "binary" / "test_product.py", ARCHITECTURE: TESTS / "binary"}
 OWN |= dict.fromkeys((GAPS, DESCENT), TESTS / "energy" / "test_lifted.py")
 OWN |= dict.fromkeys((LIFTED_RULES, EXACT_CODING), TESTS / "rule" / "test_predictive_coding.py")
 """The tests of files that are not tested in one of their own name."""
 FEEDBACK, ANGLES, RANDOM_CHL = "network/feedback.py", "audit/feedback_angles.py", "rule/random_feedback_chl.py"
 MODULES = "network/modules.py"
+ADASTE, AUTHORS, OPTIMIZER = "binary/adaste.py", "binary/authors.py", "binary/optimizer.py"
+BAYES, MIRROR, STATISTICS = "binary/bayes.py", "binary/mirror_descent.py", "binary/statistics.py"
+OWN |= dict.fromkeys((ADASTE, AUTHORS, OPTIMIZER, BAYES, MIRROR, STATISTICS), TESTS / "binary")
 
 MUTATIONS = [
+    # binary weights
+    Mutation("binary: no jump in the multiplier", ADASTE, "size.add_(min(1.0, mu * (1 + alpha) / (1 + mu)))", "size"),
+    Mutation("binary: the derivative beyond saturation", ADASTE, "(size < 1).to", "(size <= 1).to"),
+    Mutation("binary: the short way keeps opposite signs", ADASTE, "side.neg_(), 0, grad", "side, 0, grad"),
+    Mutation("binary: the published sign slip put right", AUTHORS, "(1 + alpha) - theta)", "(1 + alpha) + size)"),
+    Mutation("binary: gradients times N once", AUTHORS, ".mul_(often).mul_(often)", ".mul_(often)"),
+    Mutation("binary: weights of the place before", OPTIMIZER, "self.course = self.course.onward()", "pass"),
+    Mutation("binary: gradients not scaled", OPTIMIZER, "grad.mul_(one.scale)", "pass"),
+    Mutation("binary: no prior", BAYES, ".mul_(10 * course.samples).add_(theta)", ".mul_(10 * course.samples)"),
+    Mutation("binary: the dual step not sharpened", MIRROR, "theta.sub_(before).mul_(scale)", "theta.sub_(before)"),
+    Mutation("binary: statistics that stay", STATISTICS, "buffer.copy_(buffers[name])", "pass"),
     # dual propagation
     Mutation(
         "alpha not swapped in the transposed form", DUAL, "plus, minus = minus, plus", "plus, minus = plus, minus"
@@ -429,6 +443,12 @@ MUTATIONS = [
     Mutation("packed products lose gradients", PRODUCT, "not (x.requires_grad and torch.is_grad_enabled())", "True"),
     Mutation("packed convolutions forget the scale", PACKED, " * self.scale[:, None, None]", " * 1"),
     Mutation("packed layers unpack all", PRODUCT, "max(1, TILE // inputs)", "len(bits)"),
+    Mutation(
+        "packed files forget where a layer stands again",
+        ARCHITECTURE,
+        "module._modules.items()",
+        "module.named_children()",
+    ),
     Mutation("packed files go unchecked", PACKED_FILE, "if not _sealed(data):", "if False:"),
     Mutation(
         "packed scales of gguf are in single precision",

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.testing import assert_close
 
-from dyadnet.activation import UnitSigmoid, recognise
+from dyadnet.activation import Sign, UnitSigmoid, recognise
 
 GRID = torch.linspace(-12, 12, 96_001, dtype=torch.float64)
 """Fine enough that slopes and extremes on it are those of the function to 1e-6."""
@@ -129,3 +129,16 @@ def test_the_slope_of_a_leaky_relu_is_that_of_its_steeper_side():
 )
 def test_other_modules_are_not_recognised(module):
     assert recognise(module) is None
+
+
+def test_neurons_of_two_values_have_the_slope_of_the_hard_tanh():
+    a = torch.tensor([-1.5, -0.5, 0.0, 0.5, 1.5], requires_grad=True)
+    sign = recognise(Sign())
+    assert sign is not None
+    assert (
+        sign.f(a).tolist() == sign.f_(a.detach().clone()).tolist() == Sign()(a.detach()).tolist() == [-1, -1, 1, 1, 1]
+    )
+    (slope,) = torch.autograd.grad(Sign()(a).sum(), a)
+    assert slope.tolist() == [0, 1, 1, 1, 0]
+    assert sign.derivative(a.detach(), sign.f(a)).tolist() == slope.tolist()
+    assert not sign.monotone  # no neuron energy has it for its minimiser alone

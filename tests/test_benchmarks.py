@@ -194,3 +194,14 @@ def test_the_stored_results_are_those_of_a_full_run() -> None:
     assert not stored["settings"]["quick"]
     sections = {row["section"] for row in stored["rows"]}
     assert sections == {"eager", "batch", "width", "depth", "schedules", "compiled", "memory"}
+
+
+def test_the_optimisers_of_binary_weights_are_timed_beside_their_adam(tmp_path: Path) -> None:
+    out = tmp_path / "binary.json"
+    command = [sys.executable, "-m", "benchmarks.binary", "--width", "32", "--rounds", "3", "--out", str(out)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    rows = {row["rule"]: row["ratio"]["median"] for row in json.loads(out.read_text())["rows"]}
+    assert rows["fused adam"] == 1
+    assert {"adaste, annealed", "adaste, annealing", "ste", "bop"} <= set(rows)
+    assert "over fused adam" in markdown(out)

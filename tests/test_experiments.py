@@ -29,17 +29,48 @@ def cifar(tmp_path: Path) -> Path:
     return archive
 
 
-def test_the_protocol_of_the_cifar_experiment_trains_a_small_network(cifar: Path, tmp_path: Path):
-    script = (
-        "import sys; sys.path.insert(0, sys.argv[1]); import common, cifar10_vgg16 as e;"
-        "from dataclasses import replace;"
-        "from pathlib import Path; common.RESULTS = Path('results'); e.SMOKE = replace(e.SMOKE, dataset=sys.argv[2]);"
-        "e.main(e.Experiment(smoke=True, seeds=(0,), rules=('backprop', 'dual-propagation:alpha=0,beta=0.1')))"
-    )
-    command = [sys.executable, "-c", script, str(ROOT / "experiments"), str(cifar)]
+def run(tmp_path: Path, script: str, *arguments: object) -> None:
+    """Run a script with the experiments at hand, which stores below a temporary folder."""
+    head = "import sys; sys.path.insert(0, sys.argv[1]); import common; from pathlib import Path;"
+    head += "common.RESULTS = Path('results');"
+    command = [sys.executable, "-c", head + script, str(ROOT / "experiments"), *map(str, arguments)]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_protocol_of_the_cifar_experiment_trains_a_small_network(cifar: Path, tmp_path: Path):
+    script = (
+        "import cifar10_vgg16 as e; from dataclasses import replace; e.SMOKE = replace(e.SMOKE, dataset=sys.argv[2]);"
+        "e.main(e.Experiment(smoke=True, seeds=(0,), rules=('backprop', 'dual-propagation:alpha=0,beta=0.1')))"
+    )
+    run(tmp_path, script, cifar)
     records = json.loads((tmp_path / "results" / "cifar10-smoke.json").read_text())["records"]
     assert [record["rule"] for record in records] == ["backprop", "dual-propagation:alpha=0,beta=0.1"]
     assert min(record["test_accuracy"] for record in records) > 0.3  # chance is 0.1
     assert all("validation_accuracy" in epoch for record in records for epoch in record["history"])
+
+
+def test_the_protocol_of_binary_weights_trains_a_small_network(cifar: Path, tmp_path: Path):
+    script = (
+        "import binary_cifar as e; e.SMOKE['dataset'] = sys.argv[2];"
+        "e.main(e.Experiment(smoke=True, seeds=(0,), only=('AdaSTE', 'AdaSTE, published loop')))"
+    )
+    run(tmp_path, script, cifar)
+    records = json.loads((tmp_path / "results" / "binary-smoke.json").read_text())["records"]
+    assert [record["rule"] for record in records] == ["backprop", "dual-propagation"] * 2
+    assert max(record["test_accuracy"] for record in records) > 0.3  # chance is 0.1
+
+
+def test_methods_for_binary_weights_train_at_the_rates_that_their_tuning_chose(cifar: Path, tmp_path: Path):
+    script = (
+        "import binary as e; e.DATA['mnist'] = sys.argv[2]; e.RESULTS = common.RESULTS; e.USUAL = (1e-9, 1e-2);"
+        "e.THRESHOLDS = (1e9, 1e-6);"
+        "shared = dict(seeds=(0,), epochs=1, only=('AdaSTE', 'Bop'));"
+        "e.main(e.Experiment(which='tune-mnist', **shared)); e.main(e.Experiment(which='mnist', **shared))"
+    )
+    run(tmp_path, script, cifar)
+    stored = json.loads((tmp_path / "results" / "mnist-binary.json").read_text())
+    rates = {record["label"]: record["history"][0]["learning_rate"] for record in stored["records"]}
+    assert rates["AdaSTE"] == 1e-2
+    assert stored["settings"]["binary"] == "bop:threshold=1e-06"
+    assert [record["rule"] for record in stored["records"]] == ["backprop", "dual-propagation"] * 2

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from dyadnet.activation import Sign, UnitSigmoid
+from dyadnet.network.residual import Residual
 
 
 def binarised(layer: Any, *, by_output: bool = False) -> Any:
@@ -14,6 +15,13 @@ def binarised(layer: Any, *, by_output: bool = False) -> Any:
         weight = layer.weight.sign_()
         weight.mul_(torch.rand(len(weight) if by_output else 1).add_(0.5).view(-1, *[1] * (weight.dim() - 1)))
     return layer
+
+
+def binarised_block(block: Residual) -> Residual:
+    for module in block.modules():
+        if isinstance(module, nn.Conv2d):
+            binarised(module)
+    return block
 
 
 def convolutional() -> nn.Sequential:
@@ -29,6 +37,7 @@ def convolutional() -> nn.Sequential:
         binarised(nn.Conv2d(8, 16, 3, stride=2, padding=1, padding_mode="circular"), by_output=True),
         nn.BatchNorm2d(16, affine=False, momentum=0.2),
         nn.Hardtanh(-0.5, 2.0),
+        binarised_block(Residual(16, 16, 1, nn.ReLU)),
         nn.Dropout(0.3),
         binarised(nn.Conv2d(16, 32, (2, 1), groups=2)),
         nn.Sequential(nn.Flatten(), binarised(nn.Linear(64, 128), by_output=True), UnitSigmoid()),

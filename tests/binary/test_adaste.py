@@ -75,14 +75,17 @@ def test_once_annealed_weights_are_binary_in_either_precision(size: float, alpha
 
 
 @pytest.mark.parametrize("cap", [0.5, 1.0, 2.0])
-def test_the_short_way_of_clipped_latents_is_the_multiplier(cap: float) -> None:
+@pytest.mark.parametrize("done", [0, 50, 90, 100])
+@pytest.mark.parametrize("alpha", [0.01, 0.5, 10.0])
+def test_the_short_way_of_clipped_latents_is_the_multiplier(alpha: float, done: int, cap: float) -> None:
     generator = torch.Generator().manual_seed(0)
     theta, grad = torch.rand(2, 1000, generator=generator) * 2 - 1
-    method, course = AdaSTE(cap=cap, clip=1.0, anneal=0.0), Course(steps=1)
-    expected = multiplier(theta, grad, method.depth(course), method.alpha, cap) * grad
-    got = method.gradient(theta, torch.copysign(torch.ones(()), theta), grad.clone(), course)
-    torch.testing.assert_close(got, expected, rtol=0, atol=0)
-    assert 0 < int((got == 0).sum()) < 1000
+    method, course = AdaSTE(alpha, cap=cap, clip=1.0), Course(steps=100, done=done)
+    mu = method.depth(course)
+    expected, weight = multiplier(theta, grad, mu, alpha, cap) * grad, minimiser(theta, mu, alpha)
+    got = method.gradient(theta, weight, grad.clone(), course)
+    torch.testing.assert_close(got, expected, rtol=1e-14, atol=0)
+    assert torch.equal(got == 0, (theta * grad < 0) & (weight.abs() == 1))
 
 
 def test_the_wells_deepen_by_equal_factors() -> None:

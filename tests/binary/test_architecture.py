@@ -8,6 +8,7 @@ from torch import nn
 from dyadnet.activation import Sign, UnitSigmoid
 from dyadnet.binary.architecture import LAYERS, arguments, build, describe
 from dyadnet.binary.packed import PackedConv2d, PackedLinear
+from dyadnet.network.residual import Residual
 
 EXAMPLES = [
     PackedLinear(9, 4, bias=False, per_output=True),
@@ -65,6 +66,13 @@ def test_sequences_keep_names_and_order() -> None:
     assert repr(found) == repr(model)
 
 
+def test_a_residual_block_comes_back_with_its_branches() -> None:
+    for block in (Residual(4, 8, 2, nn.ReLU), Residual(4, 4, 1, nn.Tanh)):
+        found = build(json.loads(json.dumps(describe(nn.Sequential(block)))))
+        assert repr(found) == repr(nn.Sequential(block))
+        assert list(found[0].state_dict()) == list(block.state_dict())
+
+
 def test_what_is_as_by_default_is_left_out() -> None:
     assert arguments(nn.Conv2d(1, 2, 3)) == {"in_channels": 1, "out_channels": 2, "kernel_size": (3, 3)}
     assert arguments(nn.BatchNorm2d(4)) == {"num_features": 4}
@@ -86,6 +94,8 @@ def test_a_layer_of_another_kind_is_named() -> None:
         describe(nn.Sequential(nn.ReLU(), Own()))
     with pytest.raises(TypeError, match="the model is a Linear"):
         describe(Linear(2, 2))
+    with pytest.raises(TypeError, match="layer 0 is a ModuleList"):
+        describe(nn.Sequential(nn.ModuleList([nn.ReLU()])))
     with pytest.raises(TypeError, match="layer 0 is a LSTM"):
         describe(nn.Sequential(nn.LSTM(2, 2)))
 
@@ -103,6 +113,7 @@ def test_hooks_are_refused() -> None:
         ({}, "a layer None"),
         ({"layer": "system", "arguments": {}}, "a layer 'system'"),
         ({"layer": "Linear"}, "a layer 'Linear'"),
+        ({"layer": "Sequential", "arguments": {}}, "a layer 'Sequential'"),
         ({"layer": "Linear", "arguments": {"in_features": 2}}, "Linear cannot be made"),
         ({"layer": "Linear", "arguments": {"in_features": 2, "out_features": -1}}, "Linear cannot be made"),
         ({"layer": "ReLU", "arguments": {"of": 2}}, "ReLU cannot be made"),
@@ -110,4 +121,4 @@ def test_hooks_are_refused() -> None:
 )
 def test_an_unknown_description_is_refused(description: dict[str, object], told: str) -> None:
     with pytest.raises(ValueError, match=told):
-        build({"children": {"0": description}})
+        build({"layer": "Sequential", "children": {"0": description}})

@@ -80,7 +80,7 @@ class Reference:
 
 
 def moons() -> tuple[Tensor, Tensor]:
-    x, y = make_moons(SAMPLES, noise=0.1, random_state=0)
+    x, y = map(np.asarray, make_moons(SAMPLES, noise=0.1, random_state=0))
     return torch.tensor((x - x.mean(0)) / x.std(0)), torch.tensor(y, dtype=torch.float64)
 
 

@@ -17,7 +17,7 @@ from tests.binary.networks import binarised, convolutional, images
 def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("onnx") / "net.onnx"
     notes = save(convolutional(), path, images(1))
-    assert notes == ["layer 0 has float weights", "layer 13 has float weights"]
+    assert notes == ["layer 0 has float weights", "layer 14 has float weights"]
     return path
 
 

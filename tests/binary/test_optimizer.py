@@ -2,7 +2,7 @@
 
 import copy
 import io
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -25,6 +25,10 @@ def model() -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(1, 3, 3), nn.Tanh(), nn.Flatten(), nn.Linear(12, 5), nn.Tanh(), nn.Linear(5, 2))
 
 
+def weight_of(net: nn.Sequential, place: int) -> nn.Parameter:
+    return cast("nn.Parameter", net[place].weight)
+
+
 def wrapped(net: nn.Module, method: str = "adaste", scale: str | None = None, **layers: bool) -> BinaryOptimizer:
     base = torch.optim.Adam(binary_groups(net, **layers), lr=0.02)
     return BinaryOptimizer(base, METHODS[method], COURSE, scale=scale)
@@ -43,13 +47,13 @@ def learn(net: nn.Module, optimizer: torch.optim.Optimizer, steps: int, seed: in
 @pytest.mark.parametrize("method", METHODS)
 def test_evaluation_weights_are_exactly_binary_and_go_afterwards(method: str, scale: str | None) -> None:
     net = model()
-    first = net[0].weight.detach().clone()
+    first = weight_of(net, 0).detach().clone()
     optimizer = wrapped(net, method, scale)
     learn(net, optimizer, 4)
     before = [p.detach().clone() for p in net.parameters()]
     with optimizer.binarized():
         sizes = first.abs().mean((1, 2, 3), keepdim=True) if scale else torch.ones(3, 1, 1, 1)
-        assert torch.equal(net[0].weight.abs(), sizes.expand_as(first))
+        assert torch.equal(weight_of(net, 0).abs(), sizes.expand_as(first))
         assert exact(optimizer) == (27 + 60 + 10, 97)
         assert all(p.dim() == 1 or (p != 0).all() for p in net.parameters())
     assert all(torch.equal(p, old) for p, old in zip(net.parameters(), before, strict=True))
@@ -113,7 +117,7 @@ def test_a_parameter_without_a_gradient_is_left_alone() -> None:
     net = model()
     optimizer = wrapped(net)
     latents = [one.latent.clone() for one in optimizer.owned]
-    net[3].weight.grad = torch.ones_like(net[3].weight)
+    weight_of(net, 3).grad = torch.ones_like(weight_of(net, 3))
     optimizer.step()
     moved = [not torch.equal(one.latent, old) for one, old in zip(optimizer.owned, latents, strict=True)]
     assert moved == [False, True, False]
@@ -166,7 +170,7 @@ def test_a_group_that_comes_later_has_latents() -> None:
 )
 def test_the_first_and_the_last_layer_are_binary_as_asked(layers: dict[str, bool], sizes: list[int]) -> None:
     net = model()
-    optimizer = wrapped(net, **layers)
+    optimizer = wrapped(net, "adaste", None, **layers)
     assert [one.parameter.numel() for one in optimizer.owned] == sizes
     listed = [p for group in optimizer.param_groups for p in group["params"]]
     assert {id(p) for p in listed} == {id(p) for p in net.parameters()}

@@ -24,9 +24,9 @@ def path(tmp_path: Path) -> Path:
 
 def test_a_network_comes_back_with_packed_layers(path: Path) -> None:
     model, x = convolutional(), images()
-    assert save(model, path) == ["layer 0 has float weights", "layer 13 has float weights"]
+    assert save(model, path) == ["layer 0 has float weights", "layer 14 has float weights"]
     found = load(str(path))
-    assert [type(m) for m in found.modules() if hasattr(m, "bits")] == [PackedConv2d] * 2 + [PackedLinear] * 2
+    assert [type(m) for m in found.modules() if hasattr(m, "bits")] == [PackedConv2d] * 4 + [PackedLinear] * 2
     assert repr(found) == repr(pack(model))
     assert not any(m.training for m in found.modules())
     assert not any(p.requires_grad for p in found.parameters())

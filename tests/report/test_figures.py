@@ -179,3 +179,15 @@ def test_without_feedback_nothing_relaxes(make_record, relaxed):
     no_energy = relaxed()
     del no_energy["relaxation"]["energy"]
     assert not figures.energy_while_relaxing([no_energy]).data
+
+
+def test_what_epochs_did_to_binary_weights_is_drawn(make_record):
+    latents = {"largest": 2.0, "counts": [1, 2, 0, 1]}
+    epochs = [{"epoch": 1, "flipped": 0.25, "multiplied": None}, {"epoch": 2, "flipped": 0.5, "latents": latents}]
+    record = make_record(history=epochs)
+    assert list(figures.flips_over_training([record]).data[-1].y) == [25.0, 50.0]
+    assert not figures.multipliers_over_training([record]).data
+    drawn = figures.latent_histograms([record]).data[-1]
+    assert (list(drawn.x), list(drawn.y)) == ([-1.5, -0.5, 0.5, 1.5], [25.0, 50.0, 0.0, 25.0])
+    assert not figures.latent_histograms([make_record()]).data
+    assert not figures.flips_over_training([make_record()]).data

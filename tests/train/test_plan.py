@@ -58,7 +58,7 @@ def test_rules_for_every_network_get_one_without_symmetry(rule: str):
     assert chosen(rule, network="dense") == Plan("dense", None, "free", "hard-sigmoid", None, "squared-error")
 
 
-@pytest.mark.parametrize("network", ["mlp", "cnn", "vgg", "vgg16"])
+@pytest.mark.parametrize("network", ["mlp", "cnn", "vgg", "vgg16", "resnet18"])
 def test_a_network_that_is_named_is_the_same_for_every_rule(network: Any):
     assert {chosen(rule, network=network) for rule in (*CHAINS, *ENERGIES, *ANY)} == {
         Plan(network, 0.5, None, "relu", "he", "cross-entropy")

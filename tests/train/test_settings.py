@@ -39,7 +39,8 @@ def test_settings_come_back_from_json_as_they_were():
         ({"hidden": ("8",)}, "hidden must be a list of whole numbers"),
         (
             {"network": "resnet"},
-            "network must be mlp or cnn or vgg or vgg16 or hopfield or lifted or dense or nothing, not 'resnet'",
+            "network must be mlp or cnn or vgg or vgg16 or resnet18 or hopfield or lifted or dense or "
+            "nothing, not 'resnet'",
         ),
         ({"network": ["mlp"]}, "network must be mlp"),
         ({"pretrain_epochs": 20}, "pretrain-epochs must lie in [0, 20), not 20"),

@@ -15,6 +15,9 @@ zero, and `beta = |theta / g|` looks just beyond it; else `beta -> 0` leaves the
 
     theta g > 0      c = ( |s(theta)| + min(1, mu (1 + alpha) / (1 + mu)) ) / |theta|       at most `cap`
     otherwise        c = s'(theta) = 1 / (1 + mu) where |theta| < 1 - mu alpha, else 0
+
+With a cap of 1 and latents between -1 and 1, c is 1 wherever the step leads towards zero: then this is the
+straight-through estimator, but for latents that would grow.
 """
 
 from dataclasses import dataclass
@@ -26,6 +29,8 @@ from torch import Tensor
 
 from dyadnet.binary.course import Course, geometric
 from dyadnet.binary.method import AbstractMethod, check, sign
+
+_aten = torch.ops.aten
 
 
 def energy(w: Tensor, theta: Tensor, mu: float, alpha: float) -> Tensor:
@@ -83,6 +88,16 @@ def multiplier(
     return torch.where(theta * grad > 0, crossed, ahead)
 
 
+def _at_most_one(weight: Tensor, grad: Tensor, mu: float, alpha: float) -> Tensor:
+    """`c g` for `c` 1 towards the jump, else the derivative; in a third of the time that comparisons take."""
+    side = weight * grad
+    towards = _aten.threshold_backward.default(grad, side, 0)
+    if mu * alpha >= 1:
+        return towards
+    ahead = _aten.hardtanh_backward.default(grad, weight, -1, 1).div_(1 + mu)
+    return towards.add_(_aten.threshold_backward.grad_input(ahead, side.neg_(), 0, grad_input=ahead))
+
+
 @final
 @dataclass(frozen=True)
 class AdaSTE(AbstractMethod):
@@ -128,9 +143,8 @@ class AdaSTE(AbstractMethod):
     def gradient(self, theta: Tensor, weight: Tensor, grad: Tensor, course: Course) -> Tensor:
         """`c g`."""
         mu = self.depth(course)
-        if mu * self.alpha >= 1 and 0 < self.cap * self.clip <= 2:  # then c is the cap, or nothing: half the passes
-            towards = torch.ops.aten.threshold_backward.default(grad, weight * grad, 0)
-            return towards if self.cap == 1 else towards.mul_(self.cap)
+        if self.cap == 1 and 0 < self.clip <= 1:  # (|s(theta)| + ...) / |theta| is at least 1 then
+            return _at_most_one(weight, grad, mu, self.alpha)
         return grad.mul_(multiplier(theta, grad, mu, self.alpha, self.cap, weight))
 
     def settle(self, theta: Tensor, before: Tensor | None, rate: float, course: Course) -> None:

@@ -13,6 +13,7 @@ from torch import nn
 from dyadnet.activation import Sign, UnitSigmoid
 from dyadnet.binary.packed import AbstractPacked, PackedConv2d, PackedLinear
 from dyadnet.network.modules import hooked
+from dyadnet.network.residual import Residual
 
 Description = dict[str, Any]
 
@@ -26,14 +27,17 @@ LAYERS: dict[str, type[nn.Module]] = {
         *(nn.Flatten, nn.Unflatten, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.ZeroPad2d),
     )
 }
-"""What a network in a file may consist of, next to `nn.Sequential`."""
+"""The layers that a network in a file may consist of."""
+
+CONTAINERS: dict[str, type[nn.Module]] = {"Sequential": nn.Sequential, "Residual": Residual}
+"""What may hold them: modules that are nothing but their children."""
 
 
 def describe(module: nn.Module, name: str = "the model") -> Description:
     """Return what `build` makes the module from; its weights are not part of it.
 
     Raises:
-        TypeError: naming the first module that is not of `LAYERS`, or has hooks.
+        TypeError: naming the first module that is not of `LAYERS` or `CONTAINERS`, or has hooks.
 
     >>> describe(nn.Sequential(nn.Linear(3, 2), nn.LeakyReLU(0.2)))["children"]["1"]
     {'layer': 'LeakyReLU', 'arguments': {'negative_slope': 0.2}}
@@ -41,10 +45,14 @@ def describe(module: nn.Module, name: str = "the model") -> Description:
     kind = type(module)
     if hooked(module):
         raise TypeError(f"{name}, a {kind.__name__}, has hooks, which a file cannot hold: remove them first")
-    if kind is nn.Sequential:
-        return {"children": {key: describe(child, f"layer {key}") for key, child in module._modules.items() if child}}
+    if CONTAINERS.get(kind.__name__) is kind:
+        places = module._modules.items()  # a module may stand in several, which `named_children` would give once
+        children = {key: describe(child, f"layer {key}") for key, child in places if child is not None}
+        return {"layer": kind.__name__, "children": children}
     if LAYERS.get(kind.__name__) is not kind:
-        raise TypeError(f"{name} is a {kind.__name__}, which a file cannot hold: it takes {', '.join(LAYERS)}")
+        raise TypeError(
+            f"{name} is a {kind.__name__}, which a file cannot hold: it takes {', '.join([*CONTAINERS, *LAYERS])}"
+        )
     return {"layer": kind.__name__, "arguments": arguments(module)}
 
 
@@ -73,19 +81,24 @@ def build(description: Description) -> nn.Module:
 
 
 def _build(description: Description) -> nn.Module:
-    if "children" in description:
-        children = {str(name): _build(child) for name, child in description["children"].items()}
-        model = nn.Sequential()
-        for name, child in children.items():
-            model.add_module(name, child)
-        return model
-    name, given = description.get("layer"), description.get("arguments")
+    name, given, children = (description.get(key) for key in ("layer", "arguments", "children"))
+    if name in CONTAINERS and isinstance(children, Mapping):
+        return _filled(CONTAINERS[name], {key: _build(child) for key, child in children.items()})
     if name not in LAYERS or not isinstance(given, Mapping):
         raise ValueError(f"it has a layer {name!r}, which is unknown here")
     try:
         return LAYERS[name](**{key: tuple(v) if isinstance(v, list) else v for key, v in given.items()})
     except (TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"its layer {name} cannot be made: {error}") from error
+
+
+def _filled(kind: type[nn.Module], children: Mapping[str, nn.Module]) -> nn.Module:
+    """Return a container of these children, without those that its own constructor would make."""
+    container = kind.__new__(kind)
+    nn.Module.__init__(container)
+    for name, child in children.items():
+        container.add_module(name, child)
+    return container
 
 
 def _pair(value: Any) -> tuple[Any, Any]:

@@ -34,7 +34,7 @@ def flipped(optimizer: BinaryOptimizer, before: Sequence[Tensor]) -> float:
     return changed / sum(then.numel() for then in before)
 
 
-def active(optimizer: BinaryOptimizer, grads: Mapping[torch.nn.Parameter, Tensor]) -> float | None:
+def active(optimizer: BinaryOptimizer, grads: Mapping[Tensor, Tensor]) -> float | None:
     """Return the share of weights with a multiplier at work on these gradients; None where the method has none."""
     found = [
         optimizer.method.active(one.latent, grads[one.parameter], optimizer.course)

@@ -44,7 +44,7 @@ def swapped(model: nn.Module, swap: Callable[[nn.Module], nn.Module]) -> nn.Modu
     found = swap(copy.deepcopy(model))
     for module in list(found.modules()):
         for name, child in module._modules.items():
-            module._modules[name] = child and swap(child)
+            module._modules[name] = child if child is None else swap(child)
     return found
 
 

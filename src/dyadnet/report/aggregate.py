@@ -28,7 +28,7 @@ class Spread:
 class Band:
     """A curve over seeds: at each `x` the mean, and the lowest and the highest seed."""
 
-    x: list[int]
+    x: list[float]
     mean: list[float]
     low: list[float]
     high: list[float]
@@ -60,13 +60,13 @@ def reduced(values: Iterable[Measured], reduce: Callable[..., Any]) -> float | N
     return float(reduce(measured)) if measured.size else None
 
 
-def band(points: Iterable[tuple[int, Measured]]) -> Band:
+def band(points: Iterable[tuple[float, Measured]]) -> Band:
     """Collect `(x, value)` points of all seeds into one curve in the order of `x`.
 
     >>> band([(1, 0.5), (2, 0.75), (1, 1.0), (2, None)])
     Band(x=[1, 2], mean=[0.75, 0.75], low=[0.5, 0.75], high=[1.0, 0.75])
     """
-    at: dict[int, list[float]] = {}
+    at: dict[float, list[float]] = {}
     for x, value in points:
         if value is not None:
             at.setdefault(x, []).append(value)

@@ -15,7 +15,7 @@ import plotly.graph_objects as go
 from dyadnet.report.aggregate import Band, Measured, Record, band, by_rule, reduced
 from dyadnet.report.palette import Look, is_reference, looks, split_rule
 
-Points = Iterable[tuple[int, Measured]]
+Points = Iterable[tuple[float, Measured]]
 
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 INK = "#1f2733"
@@ -127,6 +127,33 @@ def feedback_angles(records: Sequence[Record], layer: int) -> go.Figure:
     figure.add_hline(y=90, line={"color": FAINT, "width": 1, "dash": "dot"}, layer="below")
     figure.update_yaxes(range=[0, max([100.0, *_heights(figure)])])
     return finish(figure, f"To layer {layer} (degrees)", "epoch")
+
+
+def flips_over_training(records: Sequence[Record]) -> go.Figure:
+    """Draw the share (per cent) of binary weights that an epoch flipped."""
+    figure = _curves(records, lambda run: _over_epochs(run, "flipped", scale=100.0))
+    return finish(figure, "Weights flipped in an epoch (%)", "epoch").update_yaxes(rangemode="tozero")
+
+
+def multipliers_over_training(records: Sequence[Record]) -> go.Figure:
+    """Draw the share (per cent) of binary weights whose gradient is multiplied, for methods that do so."""
+    figure = _curves(records, lambda run: _over_epochs(run, "multiplied", scale=100.0))
+    return finish(figure, "Weights with a multiplier (%)", "epoch").update_yaxes(rangemode="tozero")
+
+
+def latent_histograms(records: Sequence[Record]) -> go.Figure:
+    """Draw how the latents of one seed are spread at the end: the share (per cent) in bins of equal width."""
+    figure = _curves(_one_seed(records), _over_latents)
+    return finish(figure, "Latents at the end (% a bin)", "latent").update_yaxes(rangemode="tozero")
+
+
+def _over_latents(run: Record) -> Points:
+    """Give a run's `(latent, share)` points, a bin each by its middle."""
+    history = run.get("history") or ({},)
+    found = history[-1].get("latents") or {"largest": 0.0, "counts": ()}
+    counts, largest = found["counts"], found["largest"]
+    for number, count in enumerate(counts):
+        yield largest * ((2 * number + 1) / len(counts) - 1), 100 * count / sum(counts)
 
 
 def _over_epochs(run: Record, key: str, scale: float = 1.0) -> Points:

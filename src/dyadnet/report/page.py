@@ -90,6 +90,11 @@ def render(title: str, records: Sequence[Record], environment: Mapping[str, Any]
         agreement=_embedded(*agreement),
         over_training=_embedded(*over_training),
         angles=_embedded(*(figures.feedback_angles(records, layer) for layer in range(1, _paths(records) + 1))),
+        binary=_embedded(
+            figures.flips_over_training(records),
+            figures.multipliers_over_training(records),
+            figures.latent_histograms(records),
+        ),
         pictures=_embedded(*picture_grids(records)),
         relaxing=_embedded(figures.residual_while_relaxing(records), figures.energy_while_relaxing(records)),
         connectivity=_embedded(*connectivity_maps(records)),

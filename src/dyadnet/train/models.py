@@ -8,8 +8,9 @@ from typing import Literal
 from torch import nn
 
 from dyadnet.activation import Sign, UnitSigmoid
+from dyadnet.train.resnet import resnet18
 
-ChainName = Literal["mlp", "cnn", "vgg", "vgg16"]
+ChainName = Literal["mlp", "cnn", "vgg", "vgg16", "resnet18"]
 NetworkName = Literal[ChainName, "hopfield", "lifted", "dense"]
 ActivationName = Literal[
     "relu", "leaky-relu", "tanh", "sigmoid", "unit-sigmoid", "hard-sigmoid", "silu", "gelu", "sign"
@@ -117,10 +118,18 @@ def build(
     """Return the named network, with biases or batch normalisation.
 
     `mlp`, `cnn` (32 and 64 channels), `vgg` (64, 128 and 256, twice each) or the `vgg16` of papers C and D; normalised,
-    that is the one of paper B, with hidden layers of 512.
+    that is the one of paper B, with hidden layers of 512. `resnet18` is always normalised.
+
+    Raises:
+        ValueError: if a network of convolutions cannot take samples of that shape, or a residual one is to have
+            feedback.
     """
     if network == "mlp":
         return mlp(shape, classes, hidden, activation, normed=normed)
+    if network == "resnet18":
+        if feedback or len(shape) != 3:
+            raise ValueError("resnet18 is a feedforward network for images (channels, height, width)")
+        return resnet18(shape[0], classes, ACTIVATIONS[activation])
     blocks = {"cnn": ((32, 1), (64, 1)), "vgg": ((64, 2), (128, 2), (256, 2)), "vgg16": _VGG16}[network]
     if network == "vgg16":
         hidden = (512, 512) if normed else (4096, 4096)

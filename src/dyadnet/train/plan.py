@@ -1,6 +1,6 @@
 """What a run computes where its settings leave that open; `needs.py` tells which network a rule gets.
 
-    without feedback (mlp, cnn, vgg and vgg16, unless lam says otherwise)         relu, cross-entropy, he
+    without feedback (chains, unless lam says otherwise)         relu, cross-entropy, he
     with feedback, lam < 1/2                                                 hard-sigmoid, squared-error, lecun
     with feedback, lam > 1/2                                                 hard-sigmoid, squared-error, torch
     dense                                                                    hard-sigmoid, squared-error, its own

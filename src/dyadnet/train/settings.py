@@ -33,7 +33,7 @@ class Settings:
     augment: bool = False
     """Random crops (4 pixels of padding) and horizontal flips."""
     network: NetworkName | None = None
-    """mlp, cnn, vgg, vgg16 (papers B to D), hopfield (an mlp with feedback), lifted or dense; what the rule needs."""
+    """mlp, cnn, vgg, vgg16, resnet18, hopfield (an mlp with feedback), lifted or dense; what the rule needs."""
     lam: float | None = None
     """Feedback of a layered network: 0 skew-symmetric, 0.5 feedforward, 1 symmetric; what the rule needs by default."""
     structure: Structure | None = None
