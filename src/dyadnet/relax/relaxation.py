@@ -201,9 +201,9 @@ def step_factor(relaxation: Relaxation, wiring: AbstractWiring) -> float:
         case OverRelaxed():
             return wiring.best_factor(schedule, solver.iterations, solver.margin)
         case Anderson():
-            return solver.factor or sqrt(wiring.best_factor(schedule, iterations=8, margin=1.05))
+            return solver.factor or sqrt(wiring.best_factor(schedule, iterations=12, margin=1.05))
         case Accelerated():
-            return solver.factor or min(1.0, wiring.best_factor(schedule, iterations=8, margin=1.05))
+            return solver.factor or min(1.0, wiring.best_factor(schedule, iterations=12, margin=1.05))
     return 1.0
 
 
