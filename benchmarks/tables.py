@@ -22,6 +22,8 @@ TITLES = {
     "memory": "Peak memory of training",
     "step": "One batch",
     "iterations": "Growth with the iterations",
+    "linear": "Linear layers",
+    "convolution": "Convolutions",
 }
 BY_RULE = ("schedules", "lifted", "lifted, compiled", "binary")
 UNITS = {"ms": "ms", "mb": "MB"}
@@ -46,7 +48,9 @@ def _caption(where: Row) -> str:
 
 def _section(name: str, rows: Sequence[Row]) -> str:
     """Lay a section out with a column for every rule; with a line for every rule where there is only one network."""
-    if "speedup" in rows[0]:
+    if "speedups" in rows[0]:
+        lines = _against_floats(rows)
+    elif "speedup" in rows[0]:
         lines = _against_textbook(rows)
     else:
         lines = _by_rule(rows) if name in BY_RULE else _by_network(rows)
@@ -81,6 +85,24 @@ def _against_textbook(rows: Sequence[Row]) -> list[list[str]]:
     for row in rows:
         ms = (f"{row['ms'][name]['median']:.2f}" for name in ("ours", "textbook"))
         lines.append([row["network"], str(row["iterations"]), *ms, _spread(row["speedup"]), f"{row['bound']:.1f}"])
+    return lines
+
+
+def _against_floats(rows: Sequence[Row]) -> list[list[str]]:
+    """One line a layer and batch: the time in floats, and how many times as fast packed weights are."""
+    ways = list(rows[0]["speedups"])
+    lines = [["Layer", "Batch", "float, ms", *(f"{way}, speedup" for way in ways), "weights, smaller"]]
+    for row in rows:
+        speedups = (_spread(row["speedups"][way]) for way in ways)
+        lines.append(
+            [
+                row["layer"],
+                str(row["batch"]),
+                f"{row['ms']['float']['median']:.3f}",
+                *speedups,
+                f"{row['smaller']:.0f}x",
+            ]
+        )
     return lines
 
 

@@ -308,6 +308,7 @@ TABLES: dict[str, Table] = {
     "settling": partial(settling_table, name="settling"),
     "benchmark-step": partial(benchmark_table, name="step"),
     "benchmark-equilibrium": partial(benchmark_table, name="equilibrium"),
+    "benchmark-packed": partial(benchmark_table, name="packed"),
     "benchmark-binary": partial(benchmark_table, name="binary"),
     "benchmark-predictive-coding": partial(benchmark_table, name="predictive_coding"),
 }

@@ -57,7 +57,10 @@ LIFTED_ENERGY, GAPS, DESCENT, POTENTIAL = (
     "energy/potential.py",
 )
 LIFTED_RULES, PROXIMAL, EXACT_CODING = "rule/lifted.py", "rule/lifted_proximal.py", "rule/exact_coding.py"
+PACKING, PRODUCT, KERNEL, PACKED = ("binary/packing.py", "binary/product.py", "binary/product.c", "binary/packed.py")
+PACKED_FILE, GGUF_FILE, ARCHITECTURE = "binary/packed_file.py", "binary/gguf_file.py", "binary/architecture.py"
 OWN = dict.fromkeys((LIFTED, AUTOENCODER, QUADRATIC, LRRN, LRRN_ENERGY, LIPSCHITZ), TESTS / "lrrn")
+OWN |= {KERNEL: TESTS / "binary" / "test_product.py", ARCHITECTURE: TESTS / "binary"}
 OWN |= dict.fromkeys((GAPS, DESCENT), TESTS / "energy" / "test_lifted.py")
 OWN |= dict.fromkeys((LIFTED_RULES, EXACT_CODING), TESTS / "rule" / "test_predictive_coding.py")
 """The tests of files that are not tested in one of their own name."""
@@ -425,6 +428,40 @@ MUTATIONS = [
     Mutation("predictive coding takes full steps", POTENTIAL, "slope, value=step", "slope, value=1.0"),
     Mutation("outputs are pulled away", LIFTED_RULES, "return output - loss.gradient", "return output + loss.gradient"),
     Mutation("the free phase is added", PROXIMAL, "free_weight=-scale", "free_weight=scale"),
+    Mutation("packed bits are read backwards", PACKING, ">> torch.arange(8)", ">> torch.arange(7, -1, -1)"),
+    Mutation(
+        "packed rows are filled up with ones", PACKING, "-values.shape[-1] % 8))", "-values.shape[-1] % 8), value=True)"
+    ),
+    Mutation("a packed scale of one output serves all", PACKING, "size == scale[:, None]", "size == size"),
+    Mutation(
+        "packed products forget the last rows",
+        KERNEL,
+        "outputs - row < ROWS ? outputs - row",
+        "outputs - row < ROWS ? 0",
+    ),
+    Mutation("packed products mix samples up", KERNEL, "y[s * outputs + r]", "y[r * outputs + s]"),
+    Mutation("packed products lose gradients", PRODUCT, "not (x.requires_grad and torch.is_grad_enabled())", "True"),
+    Mutation("packed convolutions forget the scale", PACKED, " * self.scale[:, None, None]", " * 1"),
+    Mutation("packed layers unpack all", PRODUCT, "max(1, TILE // inputs)", "len(bits)"),
+    Mutation(
+        "packed files forget where a layer stands again",
+        ARCHITECTURE,
+        "module._modules.items()",
+        "module.named_children()",
+    ),
+    Mutation("packed files go unchecked", PACKED_FILE, "if not _sealed(data):", "if False:"),
+    Mutation(
+        "packed scales of gguf are in single precision",
+        GGUF_FILE,
+        "scale = _half(layer.scale.cpu())",
+        "scale = layer.scale.cpu().double()",
+    ),
+    Mutation(
+        "packed architectures take any class of a known name",
+        ARCHITECTURE,
+        "LAYERS.get(kind.__name__) is not kind",
+        "kind.__name__ not in LAYERS",
+    ),
     Mutation(
         "predictions are fixed but activations linear",
         EXACT_CODING,

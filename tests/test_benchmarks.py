@@ -12,7 +12,7 @@ import torch
 from rich.console import Console
 from torch import nn
 
-from benchmarks import predictive_coding
+from benchmarks import packed, predictive_coding
 from benchmarks.cases import Case, bench
 from benchmarks.compiled import compiled_step
 from benchmarks.memory import in_a_fresh_process, measurable, peak
@@ -134,6 +134,28 @@ def test_a_quick_run_of_the_lifted_rules_stores_and_prints_them(tmp_path: Path) 
         assert row["products"] >= 1
     assert "predictive coding, T=8, clamped" in console.export_text()
     assert "products" in markdown(out)
+
+
+def test_a_quick_run_of_packed_layers_stores_and_prints_them(tmp_path: Path) -> None:
+    out, console, threads = tmp_path / "new" / "packed.json", Console(record=True, width=160), torch.get_num_threads()
+    packed.main(packed.Settings(out, quick=True), console)
+    torch.set_num_threads(threads)
+    stored = json.loads(out.read_text())
+    assert [row["section"] for row in stored["rows"]] == ["linear"] * 5 + ["convolution"] * 2
+    for row in stored["rows"]:
+        assert {"tiles"} <= set(row["speedups"]) <= {"tiles", "compiled"}
+        for spread in (*row["speedups"].values(), *row["ms"].values()):
+            assert 0 < spread["low"] <= spread["median"] <= spread["high"] < math.inf
+    assert stored["rows"][0]["smaller"] == 32
+    assert "4x4x3x3 on 5x5" in console.export_text()
+    assert "| Layer | Batch | float, ms | tiles, speedup |" in markdown(out)
+
+
+def test_a_packed_layer_that_computes_something_else_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    section, layer, x = next(packed.layers(packed.Settings(quick=True)))
+    monkeypatch.setattr(packed, "pack", lambda layer: lambda x: 1.1 * layer(x))
+    with pytest.raises(ArithmeticError, match="does not compute what the float layer does"):
+        packed.measure(section, layer, x, packed.Settings(quick=True))
 
 
 def row(section: str, name: str, median: float, ratio: float, **other: Any) -> dict[str, Any]:

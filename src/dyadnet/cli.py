@@ -1,4 +1,4 @@
-"""The command line: `dyadnet train | compare | evaluate | resume | data | info`.
+"""The command line: `dyadnet train | compare | evaluate | export | resume | data | info`.
 
 Exit codes: 0 done, 1 the work failed or was interrupted, 2 the request was wrong.
 """
@@ -19,20 +19,18 @@ from rich.text import Text
 
 from dyadnet import data, names
 from dyadnet.arguments import Command, parse
-from dyadnet.binary import diagnostics
-from dyadnet.binary.optimizer import BinaryOptimizer
 from dyadnet.names import RequestError
-from dyadnet.progress import percent, watcher
+from dyadnet.progress import watcher
 from dyadnet.train import checkpoint, folder
 from dyadnet.train.compare import Comparison, compare, read_comparison
 from dyadnet.train.environment import environment
-from dyadnet.train.loop import Diverged, Training, evaluate, final_weights
+from dyadnet.train.export import Disagreement
+from dyadnet.train.loop import Diverged
 from dyadnet.train.models import NetworkName
-from dyadnet.train.rehearsal import rehearse
-from dyadnet.train.run import Record, Request, execute, load_dataset, read_request, restored
+from dyadnet.train.run import Record, Request, execute, load_dataset, read_request
 from dyadnet.train.settings import Settings
+from dyadnet.trained import CheckpointName, Evaluate, Export, tried
 
-CheckpointName = checkpoint.Name
 Shared = Annotated[Settings, tyro.conf.arg(name="")]
 RULES = ("backprop", "dual-propagation:alpha=0", "dual-propagation:alpha=0.5", "dual-propagation:alpha=1")
 
@@ -64,7 +62,7 @@ class Train:
         names.rule(self.rule)
         folder.check(self.out, overwrite=self.overwrite)
         dataset = load_dataset(self.settings)
-        _rehearse([request], dataset, console)
+        tried([request], dataset, console)
         folder.create(self.out, request.config(), overwrite=self.overwrite)
         _train(request, self.out, dataset, console)
 
@@ -95,7 +93,7 @@ class Compare:
         comparison = Comparison(self.rules, self.seeds, self.settings)
         folder.check(self.out, overwrite=self.overwrite)
         dataset = load_dataset(self.settings)
-        _rehearse(comparison.runs()[: len(self.rules)], dataset, console)
+        tried(comparison.runs()[: len(self.rules)], dataset, console)
         folder.create(self.out, comparison.config(), overwrite=self.overwrite)
         _compare(comparison, self.out, dataset, console)
 
@@ -123,7 +121,7 @@ class Resume:
         request = read_request(self.run)
         self._refuse_finished(folder.RESULT)
         dataset = load_dataset(request.settings)
-        _rehearse([request], dataset, console)
+        tried([request], dataset, console)
         _train(request, self.run, dataset, console, self.checkpoint)
 
     def _compare(self, console: Console) -> None:
@@ -134,49 +132,13 @@ class Resume:
             )
         self._refuse_finished(folder.COMPARISON)
         dataset = load_dataset(comparison.settings)
-        _rehearse(comparison.runs()[: len(comparison.rules)], dataset, console)
+        tried(comparison.runs()[: len(comparison.rules)], dataset, console)
         _compare(comparison, self.run, dataset, console)
 
     def _refuse_finished(self, result: str) -> None:
         """Refuse a run that has its result, and its report: that comes last."""
         if (self.run / result).exists() and (self.run / folder.REPORT).exists():
             raise RequestError(f"{self.run} is finished; its result is in {self.run / result}")
-
-
-@dataclasses.dataclass(frozen=True)
-class Evaluate:
-    """Measure a trained network on the test samples again.
-
-    Example: dyadnet evaluate runs/first
-    """
-
-    run: tyro.conf.Positional[Path]
-    """The run folder."""
-    checkpoint: CheckpointName = checkpoint.NAME
-    """What to measure: the latest one, or the one before."""
-    data_root: str | None = None
-    """Where the data lies, if not where the run read it."""
-
-    def __call__(self, console: Console) -> None:
-        """Print accuracy and loss."""
-        request = read_request(self.run)
-        if not checkpoint.exists(self.run):
-            raise RequestError(f"{self.run} has no checkpoint yet; {folder.resuming(self.run)} goes on with it")
-        settings = dataclasses.replace(request.settings, data_root=self.data_root or request.settings.data_root)
-        request = dataclasses.replace(request, settings=settings)
-        dataset = load_dataset(settings)
-        _rehearse([request], dataset, console)
-        training = restored(request, self.run, dataset, self.checkpoint)
-        with final_weights(training):
-            found, exact = evaluate(training), _exact(training)
-        console.print(
-            f"{request.rule} after epoch {len(training.history)} on {len(dataset.test)} test samples of "
-            f"{settings.dataset}: accuracy {100 * found['accuracy']:.2f} %, loss {found['loss']:.4f}"
-            + (f", {percent(found['unconverged'])} unsettled" if "unconverged" in found else ""),
-            soft_wrap=True,
-        )
-        if exact:
-            console.print(exact, soft_wrap=True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -235,17 +197,11 @@ COMMANDS: dict[str, type[Command]] = {
     "train": Train,
     "compare": Compare,
     "evaluate": Evaluate,
+    "export": Export,
     "resume": Resume,
     "data": Data,
     "info": Info,
 }
-
-
-def _rehearse(requests: Sequence[Request], dataset: data.Dataset, console: Console) -> None:
-    """Refuse now what could only fail later."""
-    with console.status("trying one step"):
-        for request in requests:
-            rehearse(request, dataset)
 
 
 def _train(
@@ -271,15 +227,6 @@ def _compare(comparison: Comparison, out: Path, dataset: data.Dataset, console: 
                 comparison, out, dataset, begin=live.begin, tick=live.tick, watch=live.watch, relaxed=live.relaxed
             )
         _conclude(out, f"{len(comparison.rules)} rules on {settings.dataset}", records, settings, console)
-
-
-def _exact(training: Training) -> str:
-    """Say how many of the weights in use are exactly binary, as counted on the tensors; nothing where none is to be."""
-    if not isinstance(training.optimizer, BinaryOptimizer):
-        return ""
-    found, total = diagnostics.exact(training.optimizer)
-    values = "-1 or 1" + (" times the scale of their channel" if training.settings.binary_scale else "")
-    return f"binary weights: {found} of {total} in use are exactly {values}"
 
 
 @contextmanager
@@ -329,7 +276,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         if isinstance(error, RequestError | data.DataError):
             return _complain(str(error), 2)
-        if isinstance(error, Diverged):
+        if isinstance(error, Diverged | Disagreement):
             return _complain(str(error), 1)
         return _complain(f"{type(error).__name__}: {error} (DYADNET_TRACEBACK=1 shows where)", 1)
     return 0
