@@ -67,7 +67,8 @@ class Peeking(AbstractRule):
     @torch.no_grad()
     def estimate(self, net: AbstractNetwork, loss: Loss, x: Tensor, y: Tensor, **options: Any) -> Estimate:
         step = DualPropagation(schedule=self.schedule).estimate(net, loss, x, y)
-        assert isinstance(net, Layered) and step.states is not None
+        assert isinstance(net, Layered)
+        assert step.states is not None
         lowest, output = (next(net.stages[k].map.parameters()) for k in (0, -1))
         seen = {
             "output": lambda: step.output[:, 0].mean(),
@@ -103,7 +104,8 @@ class Transporting(AbstractRule):
     @torch.no_grad()
     def estimate(self, net: AbstractNetwork, loss: Loss, x: Tensor, y: Tensor, **options: Any) -> Estimate:
         step = DirectFeedbackAlignment().estimate(net, loss, x, y)
-        assert isinstance(net, Layered) and step.states is not None
+        assert isinstance(net, Layered)
+        assert step.states is not None
         below, above = (next(net.stages[k].map.parameters()) for k in (-2, -1))
         error = as_loss(loss).gradient(step.output, y) / len(x)
         transported = (error @ above).T @ step.states[-3].mean()

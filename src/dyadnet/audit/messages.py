@@ -97,7 +97,8 @@ def signals(trace: Trace, where: Places, x: Iterable[Any], y: Iterable[Any]) -> 
         union = frozenset().union(*read)
         for storage in operation.writes:
             if found.of.get(storage) != {"p"}:  # weights that learn meanwhile are weights still
-                found.of[storage] = found.of.get(storage, frozenset()) | union
+                kind = found.of.get(storage, frozenset()) | union
+                found.of[storage] = kind - {"s"} if kind & {"x", "y"} else kind
         if union == {"p"}:
             labels.learn(operation)
     return found

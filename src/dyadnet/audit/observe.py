@@ -23,7 +23,7 @@ from dyadnet.audit.spatial import Experiment, Spatial, spatial
 from dyadnet.audit.temporal import Temporal, temporal
 from dyadnet.audit.trace import Ref, Trace, record, ref
 from dyadnet.audit.transport import Transport, connectivity, transport
-from dyadnet.loss import Loss
+from dyadnet.loss import Loss, as_loss
 from dyadnet.network.base import AbstractNetwork
 from dyadnet.network.layered import Layered
 from dyadnet.network.lifted import Lifted
@@ -123,7 +123,7 @@ def observe(rule: AbstractRule, net: AbstractNetwork, loss: Loss, x: Tensor, y: 
         warnings.simplefilter("ignore", NotSettledWarning)
         where = places(net)
         run = _traced(rule, net, loss, x, y, where)
-        experiment = Experiment(run.trace, where, run.signals, run.learned)
+        experiment = Experiment(run.trace, where, run.signals, run.learned, _coupled(loss, run.step.output, y))
         return Audit(
             spatial(experiment, x, y),
             _temporal(rule, net, loss, x, y, run, where),
@@ -139,6 +139,14 @@ def _traced(rule: AbstractRule, net: AbstractNetwork, loss: Loss, x: Tensor, y: 
     step, trace = record(lambda: rule.estimate(net, loss, x, y))
     learned = {w.name: ref(step.grads[w.tensor]) for w in where.weights if w.tensor in step.grads}
     return _Run(step, trace, signals(trace, where, [x], [y]), learned)
+
+
+def _coupled(loss: Loss, output: Tensor, y: Tensor) -> bool:
+    """Whether the gradient in one output depends on another."""
+    other = output.clone()
+    other[:, 0] += 0.1
+    slope = as_loss(loss).gradient
+    return bool(((slope(other, y) - slope(output, y))[:, 1:].abs() > 1e-12).any())
 
 
 def _temporal(

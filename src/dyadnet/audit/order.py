@@ -15,6 +15,7 @@ from dyadnet.network.base import AbstractNetwork
 from dyadnet.network.layered import Layered
 from dyadnet.network.linearise import Gradients
 from dyadnet.relax.schedule import AbstractSchedule, Group, Parallel, RandomOrder
+from dyadnet.relax.solver import Anderson, OverRelaxed
 from dyadnet.rule.base import AbstractRule
 
 
@@ -62,6 +63,8 @@ def in_order(rule: AbstractRule, net: AbstractNetwork, order: str) -> AbstractRu
     if "relaxation" not in fields:
         return None
     how = getattr(rule, "relaxation", None) or net.relaxation
+    if isinstance(how.solver, Anderson):  # it weighs whole passes, each of which has to visit all layers alike
+        how = replace(how, solver=OverRelaxed())
     passes = replace(schedule, passes=None)  # pyright: ignore[reportCallIssue]: relaxations count their own
     return replace(rule, relaxation=replace(how, schedule=passes))  # pyright: ignore[reportArgumentType, reportCallIssue]
 

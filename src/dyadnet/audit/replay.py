@@ -1,10 +1,10 @@
 """A trace run again, in part or with something changed: what would have come out, had that been different?"""
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_map_only
 
 from dyadnet.audit.trace import Operation, Ref, Storages, Trace
 
@@ -80,9 +80,13 @@ def _run(operation: Operation, storages: Storages, kept: int | None, decided: bo
     """The results of one operation."""
     if operation.random or (decided and operation.kept):
         return [tensor.clone() for tensor in operation.kept]
-    given = (
-        operation.args if kept is None else (*operation.args[:kept], operation.given[kept], *operation.args[kept + 1 :])
-    )
-    args = tree_map_only(Ref, lambda r: r.on(storages), given)
-    results = operation.func(*args, **tree_map_only(Ref, lambda r: r.on(storages), operation.kwargs))
+    args = [operation.given[i] if i == kept else _bound(arg, storages) for i, arg in enumerate(operation.args)]
+    results = operation.func(*args, **{name: _bound(arg, storages) for name, arg in operation.kwargs.items()})
     return [r for r in (results if isinstance(results, tuple | list) else [results]) if isinstance(r, Tensor)]
+
+
+def _bound(arg: Any, storages: Storages) -> Any:
+    """An argument with the tensors that it stands for."""
+    if isinstance(arg, Ref):
+        return arg.on(storages)
+    return [_bound(part, storages) for part in arg] if isinstance(arg, list | tuple) else arg

@@ -9,7 +9,8 @@ that it heard is changed. One neuron at a time hears something else, and what th
 
 What one layer sends to another is looked at in the same way: it may read the states of its own neurons. Two things are
 local in this sense and yet are not local in space: a kernel that is one weight for many synapses, and a message that
-comes along no synapse of the network. They are exceptions, each with its name.
+comes along no synapse of the network. They are exceptions, each with its name. A loss that couples the outputs, as
+a softmax does, is the teacher's doing and no exception: use the squared error to see what the rule does there.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -25,6 +26,7 @@ from dyadnet.audit.replay import ancestors, replay
 from dyadnet.audit.trace import Operation, Ref, Storages, Trace, key
 
 SHARED, BROADCAST = "weight sharing", "broadcast"
+MORE, ELSEWHERE = "more than the neuron that it touches", "neurons that are not of its synapses"
 _UNITS, _SIZE, _SEEN = 3, 1e-2, 1e-9
 
 
@@ -79,6 +81,8 @@ class Experiment:
     where: Places
     signals: Signals
     learned: dict[str, Ref]
+    coupled: bool = False
+    """Whether the loss's gradient in one output depends on the others, as a softmax's does."""
 
     def cut(self) -> "_Cut":
         """Return the part of the trace that lies between messages and what is learned."""
@@ -190,7 +194,7 @@ def _targets(cut: _Cut, base: Outcome, y: Tensor) -> Iterator[Reading]:
     other = y.roll(1, 0) if not y.is_floating_point() else y + _SIZE * (1 + y.abs())
     other = other.clone(memory_format=torch.contiguous_format)
     for reading in _compare(cut, base, cut.run(leaves={key(y): other.untyped_storage()}), cut.experiment.where.output):
-        allowed = reading.local or "more than" in reading.how
+        allowed = reading.how != ELSEWHERE and reading.weight in base[0]
         yield replace(reading, reads="targets", local=allowed, how="at the output" if allowed else reading.how)
 
 
@@ -224,8 +228,10 @@ def _compare(cut: _Cut, base: Outcome, other: Outcome, place: int) -> Iterator[R
     for weight in where.weights:
         if weight.name in base[0]:
             how = _pattern(_differs(base[0][weight.name], other[0][weight.name]), weight, place)
+            if how == MORE and cut.experiment.coupled and place == where.output:
+                how = "all outputs, through the loss"
             if how:
-                yield Reading(weight.name, title, "more than" not in how and "not of" not in how, how)
+                yield Reading(weight.name, title, how not in (MORE, ELSEWHERE), how)
     for m in cut.messages:
         if place not in m.sent and _differs(base[1][m.number], other[1][m.number]).any():
             yield Reading(_names(m), title, False, "sent through it, though it is not of these neurons")
@@ -238,11 +244,11 @@ def _pattern(changed: Tensor, weight: Weight, place: int) -> str:
     axes = [axis for axis, at in enumerate(weight.axes) if at == place]
     entries = changed.nonzero()
     if not axes:
-        return "neurons that are not of its synapses"
+        return ELSEWHERE
     for unit in entries[0, axes].unique() if len(axes) > 1 else entries[:1, axes[0]]:
         if bool((entries[:, axes] == unit).any(1).all()):
             return "the neuron that it touches"
-    return "more than the neuron that it touches"
+    return MORE
 
 
 def _exceptions(cut: _Cut) -> dict[str, str]:

@@ -140,16 +140,28 @@ class _Recorder(TorchDispatchMode):
     def __init__(self, trace: Trace) -> None:
         super().__init__()
         self.trace = trace
+        self.copies: dict[tuple[Ref, int], Tensor] = {}
+        """Of the factors of products, each once as long as nobody writes to it."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         for tensor in _tensors((args, kwargs)):
             self.trace.found(tensor)
-        given = _copies(args) if func._overloadpacket in PRODUCTS + CONVOLUTIONS else {}
+        given = self._copied(args) if func._overloadpacket in PRODUCTS + CONVOLUTIONS else {}
         result = func(*args, **kwargs)
         for part in _parts(func, args):
             self._write(func, part, kwargs, given, result)
         return result
+
+    def _copied(self, args: Sequence[Any]) -> dict[int, Tensor]:
+        found: dict[int, Tensor] = {}
+        for i, arg in enumerate(args):
+            if isinstance(arg, Tensor):
+                state = ref(arg), arg._version
+                if state not in self.copies:
+                    self.copies[state] = arg.detach().clone()
+                found[i] = self.copies[state]
+        return found
 
     def _write(self, func: Any, args: Any, kwargs: Any, given: dict[int, Tensor], result: Any) -> None:
         """One operation, or one of the two that a convolution's backward pass is."""
@@ -176,10 +188,6 @@ class _Recorder(TorchDispatchMode):
 
 def _tensors(tree: Any) -> list[Tensor]:
     return [leaf for leaf in tree_flatten(tree)[0] if isinstance(leaf, Tensor)]
-
-
-def _copies(args: Sequence[Any]) -> dict[int, Tensor]:
-    return {i: arg.detach().clone() for i, arg in enumerate(args) if isinstance(arg, Tensor)}
 
 
 def _written(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> set[int]:
