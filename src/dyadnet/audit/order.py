@@ -65,8 +65,7 @@ def in_order(rule: AbstractRule, net: AbstractNetwork, order: str) -> AbstractRu
     how = getattr(rule, "relaxation", None) or net.relaxation
     if isinstance(how.solver, Anderson):  # it weighs whole passes, each of which has to visit all layers alike
         how = replace(how, solver=OverRelaxed())
-    passes = replace(schedule, passes=None)  # pyright: ignore[reportCallIssue]: relaxations count their own
-    return replace(rule, relaxation=replace(how, schedule=passes))  # pyright: ignore[reportArgumentType, reportCallIssue]
+    return replace(rule, relaxation=replace(how, schedule=schedule))  # pyright: ignore[reportArgumentType, reportCallIssue]
 
 
 def depth(net: AbstractNetwork) -> int:

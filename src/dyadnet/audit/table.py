@@ -76,5 +76,5 @@ def _said(observed: Any) -> bool | None:
 
 
 def _cell(observed: Any, thesis: bool | None) -> str:
-    word = {True: "yes", False: "no", None: "unknown"}.get(observed, observed)
+    word = observed if isinstance(observed, str) else {True: "yes", False: "no", None: "unknown"}[observed]
     return word if thesis is None else f"{word} (thesis: {'yes' if thesis else 'no'})"

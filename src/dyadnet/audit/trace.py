@@ -38,7 +38,7 @@ class Ref:
         """Return the tensor, on other storages."""
         tensor = torch.empty(0, dtype=self.dtype).set_(storages[self.storage], self.offset, self.size, self.stride)
         tensor = torch.conj(tensor) if self.conj else tensor
-        return torch._neg_view(tensor) if self.neg else tensor
+        return torch.ops.aten._neg_view(tensor) if self.neg else tensor
 
 
 @final

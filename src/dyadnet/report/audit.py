@@ -14,7 +14,7 @@ from rich.text import Text
 from dyadnet.audit.table import COLUMNS, Record, lines
 
 HEADINGS = (*COLUMNS.values(), "phases", "order", "products", "bytes", "thesis")
-_SHORT = ("rule", "in space", "in time", "no f'", "transport", "phases", "order", "products", "bytes", "thesis")
+_SHORT = ("rule", "in space", "in time", "no f'", "transport", "phases", "order", "products", "thesis")
 _PAGE = """<!doctype html>
 <html lang="en">
 <head>
@@ -47,10 +47,12 @@ _PAGE = """<!doctype html>
 
 def audit_table(records: Sequence[Record]) -> Table:
     """Lay thesis table 2.1 out for a terminal."""
-    laid_out = Table(title=Text("thesis table 2.1, observed"), box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    title = Text("Thesis table 2.1, observed")
+    laid_out = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
     for heading in _SHORT:
-        laid_out.add_column(heading, overflow="fold", no_wrap=heading in ("rule", "transport"))
-    for row in _rows(records):
+        laid_out.add_column(heading, overflow="fold", no_wrap=heading in ("rule", "transport", "phases"))
+    for *cells, phases, order, products, _, thesis in _rows(records):
+        row = (*cells, phases.replace(", ", "\n"), order, products, thesis)
         laid_out.add_row(*(Text(cell) for cell in row))
     return laid_out
 
