@@ -27,7 +27,7 @@ from dyadnet.audit.trace import Operation, Ref, Storages, Trace, key
 
 SHARED, BROADCAST = "weight sharing", "broadcast"
 MORE, ELSEWHERE = "more than the neuron that it touches", "neurons that are not of its synapses"
-_UNITS, _SIZE, _SEEN = 3, 1e-2, 1e-9
+_UNITS, _SIZE, _SEEN = 2, 1e-2, 1e-9
 
 
 @final
