@@ -8,7 +8,8 @@ makes T gradient steps of all its states, from the forward pass.
 
 What it costs is bounded from below by arithmetic: the products with the weights between hidden layers are needed up and
 down in every step that has reached them, and no product saves another. How many multiply-adds a rule makes, relative to
-backpropagation, is counted and stored next to the time.
+backpropagation, is counted and stored next to the time. Compiled (`dyadnet.rule.compiled`), what is elementwise in a
+step becomes one pass over memory; backpropagation is compiled as well there, and stands beside it eager.
 """
 
 import dataclasses
@@ -25,7 +26,8 @@ from rich.markdown import Markdown
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.cases import BACKPROP, Bench, Case, Step, bench
-from benchmarks.step import Row, in_turn
+from benchmarks.compiled import compiled_steps
+from benchmarks.step import Row, compiles, in_turn
 from benchmarks.tables import markdown
 from dyadnet import LPOM, AuxiliaryCoordinates, Backprop, LiftedProximal, PredictiveCoding, cross_entropy
 from dyadnet.rule.base import AbstractRule
@@ -44,6 +46,10 @@ RULES: dict[str, AbstractRule] = {
     "lpom, settled": LPOM(),
     "lifted proximal, settled": LiftedProximal(),
 }
+
+
+FIXED = {name: rule for name, rule in RULES.items() if "T=" in name}
+"""Those that make a fixed number of passes."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +82,10 @@ def main(settings: Settings, console: Console) -> None:
         row | {"products": round(counts[row["rule"]] / counts[BACKPROP], 2)}
         for row in in_turn("lifted", case, steps, settings.seconds, limits, clock=clock)
     ]
+    if compiles(torch.device("cpu")) and not settings.quick:
+        rows += in_turn(
+            "lifted, compiled", case, compiled_steps(shared_by(case), FIXED), settings.seconds, limits, clock=clock
+        )
     settings.out.parent.mkdir(parents=True, exist_ok=True)
     shown = dataclasses.asdict(settings) | {"out": settings.out.name}
     write_json(settings.out, {"settings": shown, "environment": environment(), "rows": rows})
@@ -85,10 +95,14 @@ def main(settings: Settings, console: Console) -> None:
 
 def steps_of(case: Case) -> Mapping[str, Step]:
     """Return a training step of backpropagation, as one would write it without this library, and of every rule."""
-    shared = bench(case, torch.device("cpu"))
-    # barely: weights that have learned the one batch by heart would settle faster
-    shared = dataclasses.replace(shared, optimizer=torch.optim.Adam(shared.model.parameters(), lr=1e-7))
+    shared = shared_by(case)
     return {BACKPROP: shared.step(BACKPROP)} | {name: step_of(shared, rule) for name, rule in RULES.items()}
+
+
+def shared_by(case: Case) -> Bench:
+    """Return a network and a batch, and Adam that barely moves: weights that know the batch would settle faster."""
+    shared = bench(case, torch.device("cpu"))
+    return dataclasses.replace(shared, optimizer=torch.optim.Adam(shared.model.parameters(), lr=1e-7))
 
 
 def step_of(shared: Bench, rule: AbstractRule) -> Step:

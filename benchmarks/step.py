@@ -26,9 +26,10 @@ from rich.markdown import Markdown
 from rich.progress import track
 
 from benchmarks.cases import BACKPROP, Case, Step, bench
-from benchmarks.compiled import compiled_step
+from benchmarks.compiled import compiled_steps
 from benchmarks.memory import in_a_fresh_process, measurable
 from benchmarks.tables import markdown
+from dyadnet import names
 from dyadnet.names import RequestError
 from dyadnet.train.environment import environment
 from dyadnet.train.folder import write_json
@@ -119,7 +120,7 @@ def plan(settings: Settings, device: torch.device, console: Console) -> Iterator
         yield from (Job("eager", case, RULES, timed) for case in (MLP, DEEP, VGG_LIKE, *whole))
         yield from (Job(name, case, RULES, timed) for name, cases in SWEEPS.items() for case in cases)
         yield Job("schedules", MLP, SCHEDULES, timed)
-    if settings.quick or not _compiler(device):
+    if settings.quick or not compiles(device):
         console.print(
             f"compiled forms: left out, {'as --quick asks' if settings.quick else 'for want of a C++ compiler'}"
         )
@@ -141,9 +142,8 @@ def timed(job: Job, settings: Settings, device: torch.device) -> list[Row]:
 
 def timed_compiled(job: Job, settings: Settings, device: torch.device) -> list[Row]:
     """Time the compiled steps of a job in turn, and eager backpropagation with them."""
-    shared = bench(job.case, device)
-    steps = {f"{BACKPROP} (eager)": shared.step(BACKPROP)}
-    return _in_turn(job, steps | {rule: compiled_step(shared, rule) for rule in job.rules}, settings, device)
+    rules = {name: names.rule(name) for name in job.rules if name != BACKPROP}
+    return _in_turn(job, compiled_steps(bench(job.case, device), rules), settings, device)
 
 
 def _in_turn(job: Job, steps: Mapping[str, Step], settings: Settings, device: torch.device) -> list[Row]:
@@ -215,7 +215,7 @@ def _spread(values: Sequence[float]) -> dict[str, float]:
     return {"median": round(middle, 4), "low": round(low, 4), "high": round(high, 4)}
 
 
-def _compiler(device: torch.device) -> bool:
+def compiles(device: torch.device) -> bool:
     """Whether `torch.compile` finds what it needs; on the CPU that is a C++ compiler."""
     names = (os.environ.get("CXX"), "g++", "clang++")
     return device.type != "cpu" or any(shutil.which(name) for name in names if name)

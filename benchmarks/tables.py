@@ -17,6 +17,7 @@ TITLES = {
     "depth": "Growth with the depth",
     "schedules": "Schedules",
     "lifted": "Rules of lifted networks",
+    "lifted, compiled": "Rules of lifted networks, compiled (ratios to compiled backpropagation)",
     "memory": "Peak memory of training",
     "step": "One batch",
     "iterations": "Growth with the iterations",
@@ -46,7 +47,7 @@ def _section(name: str, rows: Sequence[Row]) -> str:
     if "speedup" in rows[0]:
         lines = _against_textbook(rows)
     else:
-        lines = _by_rule(rows) if name in ("schedules", "lifted") else _by_network(rows)
+        lines = _by_rule(rows) if name in ("schedules", "lifted", "lifted, compiled") else _by_network(rows)
     return f"**{TITLES[name]}**\n\n{_table(lines)}"
 
 

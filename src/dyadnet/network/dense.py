@@ -24,6 +24,7 @@ from dyadnet.network.layered import Layered
 from dyadnet.network.linearise import Gradients
 from dyadnet.network.state import AbstractState, Activity, States
 from dyadnet.network.wiring import AbstractCoupling
+from dyadnet.relax.lanczos import norm_from_below
 from dyadnet.relax.relaxation import Relaxation
 from dyadnet.relax.schedule import AbstractSchedule, Parallel
 from dyadnet.relax.solver import Anderson
@@ -263,10 +264,8 @@ class DenseWiring(AbstractCoupling):
         With every eigenvalue `w` of W in `Re w <= mu < 1`, `|w| <= sigma`, the modulus of `1 - a + a w` is smallest for
         `a = (1 - mu) / ((1 - mu)^2 + sigma^2)`.
         """
-        v = torch.randn(len(self.weights), generator=torch.Generator().manual_seed(0)).to(self.weights)
-        for _ in range(iterations):
-            v = self.weights.T @ (self.weights @ (v / v.norm().clamp(min=torch.finfo(v.dtype).tiny)))
-        sigma = margin * sqrt(float(v.norm()))
+        start = torch.randn(len(self.weights), generator=torch.Generator().manual_seed(0)).to(self.weights)
+        sigma = margin * norm_from_below(lambda v: self.weights.T @ (self.weights @ v), start, iterations)
         mu = min(0.9, sigma * max(self.net.gain, 0.0) if self.net.gain else sigma / sqrt(2))
         return min(1.0, (1 - mu) / ((1 - mu) ** 2 + sigma**2)) if sigma else 1.0
 

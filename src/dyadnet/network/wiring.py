@@ -23,6 +23,7 @@ from dyadnet.network.feedback import AbstractFeedback, Straight
 from dyadnet.network.linearise import NO_DETOURS, AbstractLinearisation, Gradients, merge
 from dyadnet.network.stage import Stage
 from dyadnet.network.state import AbstractState, Activity, States
+from dyadnet.relax.lanczos import norm_from_below
 from dyadnet.relax.schedule import AbstractSchedule, BottomUp, OddEven, Parallel
 
 
@@ -62,7 +63,7 @@ class AbstractWiring(abc.ABC):
 
         Args:
             schedule: the order of updates.
-            iterations: of power iteration for the norm of the coupling.
+            iterations: of Lanczos iteration for the norm of the coupling.
             margin: by which the norm is taken larger than found.
         """
 
@@ -302,21 +303,20 @@ class ChainWiring(AbstractCoupling):
         return 2 / (1 + sqrt(1 - coupling)) if in_turn else 1 / (1 - coupling)
 
     def coupling_norm(self, iterations: int) -> float:
-        """Return the norm of the coupling between odd and even layers, from below, by power iteration at one sample."""
-        probe = self.probe()
-        generator = torch.Generator().manual_seed(0)
-        v = {k: torch.randn_like(s.mean(), generator=generator) for k, s in probe.states.items() if k % 2}
-        norm = 0.0
-        for turn in range(2 * iterations):  # odd to even and back
-            size = _norm(v)
-            if size == 0:
-                return 0.0
-            v = {k: part / size for k, part in v.items()}
-            to = range(1 + (turn + 1) % 2, self.depth + 1, 2)
-            sent = {k: probe.couple(k, v, 1.0, 1.0) for k in to}
-            v = {k: part for k, part in sent.items() if part is not None}
-            norm = _norm(v)
-        return norm
+        """Return the norm of the coupling between odd and even layers, from below, by Lanczos at one sample."""
+        probe, generator = self.probe(), torch.Generator().manual_seed(0)
+        odd = {k: state.mean() for k, state in probe.states.items() if k % 2}
+        even = range(2, self.depth + 1, 2)
+
+        def gram(v: Tensor) -> Tensor:
+            parts = v.split([s.numel() for s in odd.values()])
+            vectors = {k: part.view_as(s) for (k, s), part in zip(odd.items(), parts, strict=True)}
+            up = {k: sent for k in even if (sent := probe.couple(k, vectors, 1.0, 1.0)) is not None}
+            back = {k: sent for k in odd if (sent := probe.couple(k, up, 1.0, 1.0)) is not None}
+            return torch.cat([back.get(k, torch.zeros_like(s)).flatten() for k, s in odd.items()])
+
+        start = torch.cat([torch.randn_like(s, generator=generator).flatten() for s in odd.values()])
+        return norm_from_below(gram, start, iterations)
 
     def probe(self) -> "ChainWiring":
         """Return the wiring of one sample, with its layers at the feedforward activities."""
@@ -339,7 +339,3 @@ def _repeat(value: Tensor, copies: int) -> Tensor:
 def _imaginary(state: AbstractState) -> Tensor | None:
     """The imaginary part of a complex activity."""
     return state.s.imag if isinstance(state, Activity) and state.s.is_complex() else None
-
-
-def _norm(vectors: dict[int, Tensor]) -> float:
-    return sqrt(sum(float(part.square().sum()) for part in vectors.values()))

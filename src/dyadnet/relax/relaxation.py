@@ -60,14 +60,19 @@ class Solution:
         residual: how far each sample is from settled, `(batch,)`.
         iterations: passes made.
         converged: which samples have settled, `(batch,)`.
-        trace: the largest residual after every pass at which it was looked at.
+        looked: the largest residual, a scalar, after every pass at which it was looked at.
     """
 
     states: Sequence[AbstractState]
     residual: Tensor
     iterations: int
     converged: Tensor
-    trace: Sequence[float] = ()
+    looked: Sequence[Tensor] = ()
+
+    @property
+    def trace(self) -> list[float]:
+        """The largest residual after every pass at which it was looked at, as numbers."""
+        return [float(largest) for largest in self.looked]
 
 
 @torch.no_grad()
@@ -121,17 +126,17 @@ def until(
     """
     stop = relaxation.stop
     tolerance = stop.tolerance_for(dtype)
-    residual, trace, iteration = torch.empty(0), [], 0
+    residual, looked, iteration = torch.empty(0), [], 0
     for iteration in range(1, stop.most + 1):
         found = advance(tolerance is not None or observe is not None or iteration == stop.most)
         if found is not None:
             residual = found
-            trace.append(float(residual.max()))
+            looked.append(residual.max())
         if observe is not None:
             observe(states(), residual)
-        if tolerance is not None and _over(residual, trace[-1], tolerance):
+        if tolerance is not None and _over(residual, float(looked[-1]), tolerance):
             break
-    solution = Solution(states(), residual, iteration, settled(residual, stop), trace)
+    solution = Solution(states(), residual, iteration, settled(residual, stop), looked)
     complain(solution, relaxation)
     return solution
 
@@ -196,9 +201,9 @@ def step_factor(relaxation: Relaxation, wiring: AbstractWiring) -> float:
         case OverRelaxed():
             return wiring.best_factor(schedule, solver.iterations, solver.margin)
         case Anderson():
-            return solver.factor or sqrt(wiring.best_factor(schedule, iterations=8, margin=1.05))
+            return solver.factor or sqrt(wiring.best_factor(schedule, iterations=12, margin=1.05))
         case Accelerated():
-            return solver.factor or min(1.0, wiring.best_factor(schedule, iterations=8, margin=1.05))
+            return solver.factor or min(1.0, wiring.best_factor(schedule, iterations=12, margin=1.05))
     return 1.0
 
 

@@ -33,19 +33,19 @@ class Damped:
 @final
 @dataclass(frozen=True)
 class OverRelaxed:
-    """Go the optimal share of the way, found from a few steps of power iteration on the weights.
+    """Go the optimal share of the way, found from a few steps of Lanczos iteration on the weights.
 
     Args:
-        iterations: steps of power iteration.
-        margin: the norm is taken this much larger than found, since power iteration comes from below.
+        iterations: steps of Lanczos iteration.
+        margin: the norm is taken this much larger than found, since the iteration comes from below.
     """
 
-    iterations: int = 8
+    iterations: int = 12
     margin: float = 1.05
 
     def __post_init__(self) -> None:
         if self.iterations < 1 or not self.margin >= 1:
-            raise ValueError(f"power iteration needs positive iterations and a margin from 1, not {self}")
+            raise ValueError(f"the iteration needs positive steps and a margin from 1, not {self}")
 
 
 @final

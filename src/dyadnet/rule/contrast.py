@@ -92,7 +92,9 @@ def summary(free: Solution, others: Solution, batch: int) -> Solution:
     """Return both phases as one: the passes add up, and a sample has settled if it has in every phase."""
     residual = torch.maximum(free.residual, others.residual.view(-1, batch).amax(0))
     converged = free.converged & others.converged.view(-1, batch).all(0)
-    return Solution(free.states, residual, free.iterations + others.iterations, converged, [*free.trace, *others.trace])
+    return Solution(
+        free.states, residual, free.iterations + others.iterations, converged, [*free.looked, *others.looked]
+    )
 
 
 def two_phase_estimate(

@@ -1,0 +1,130 @@
+"""A rule as one compiled graph, for one network and one size of batches.
+
+`torch.compile` follows Python, and breaks its graph at what it cannot follow: data-dependent checks, tensors as keys of
+a dictionary. The estimate of a rule that makes a fixed number of passes has no data-dependent branch on valid input, so
+its tensor operations are recorded once instead, and the record is compiled.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, final
+
+import torch
+from torch import Tensor, fx
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from dyadnet.loss import AbstractLoss, CustomLoss, Loss, as_loss, one_hot
+from dyadnet.network.base import AbstractNetwork
+from dyadnet.network.state import States
+from dyadnet.rule.base import AbstractRule, Estimate
+
+Graph = Callable[[Tensor, Tensor], list[Tensor]]
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class CompiledRule(AbstractRule):
+    """The recorded operations of a rule; whatever they do not fit is left to the rule itself.
+
+    Attributes:
+        rule: what was recorded.
+        net, loss: for which.
+        like: inputs of the shape, the dtype and the device for which.
+        output: of the shape, the dtype and the device of the prediction.
+        passes: how many passes over the layers the rule takes.
+        run: maps inputs and targets to the loss, the prediction and the gradients of all parameters.
+    """
+
+    rule: AbstractRule
+    net: AbstractNetwork
+    loss: AbstractLoss
+    like: Tensor
+    output: Tensor
+    passes: int
+    run: Graph
+
+    def estimate(
+        self,
+        net: AbstractNetwork,
+        loss: Loss,
+        x: Tensor,
+        y: Tensor,
+        *,
+        states: States | None = None,
+        generator: torch.Generator | None = None,
+        keep_states: bool = True,
+    ) -> Estimate:
+        """Run the record. States are given and kept, and other batches taken, by the rule itself."""
+        if net is not self.net or as_loss(loss) != self.loss or states is not None or keep_states or not self._fits(x):
+            return self.rule.estimate(net, loss, x, y, states=states, generator=generator, keep_states=keep_states)
+        with torch.no_grad():
+            value, output, *grads = self.run(x, _targets(self.loss, y, self.output))
+        return Estimate(value, output, dict(zip(net.parameters(), grads, strict=True)), passes=self.passes)
+
+    def _fits(self, x: Tensor) -> bool:
+        return (x.shape, x.dtype, x.device) == (self.like.shape, self.like.dtype, self.like.device)
+
+
+def compiled(
+    rule: AbstractRule,
+    net: AbstractNetwork,
+    loss: Loss,
+    x: Tensor,
+    y: Tensor,
+    compiler: Callable[[Any], Any] = torch.compile,
+) -> CompiledRule:
+    """Return `rule` with its operations on batches like this one recorded and compiled.
+
+    Weights are read anew at every step. What the network and the rule decide once (the mode of the network, settings)
+    is recorded as it is now.
+
+    Args:
+        rule: the rule; not one that draws random numbers, or that looks at its states to see whether they have settled.
+        net: the network, all of it trainable.
+        loss: maps `(output, y)` to one value a sample.
+        x, y: a batch.
+        compiler: what makes the recorded operations fast.
+
+    Raises:
+        ValueError: for a rule that cannot be recorded.
+
+    >>> from dyadnet import DualPropagation, Layered, squared_error
+    >>> net = Layered.from_sequential(torch.nn.Sequential(torch.nn.Linear(1, 1, bias=False)))
+    >>> x, y = torch.tensor([[2.0]]), net(torch.tensor([[2.0]])).detach() - 3.0
+    >>> fast = compiled(DualPropagation(), net, squared_error, x, y, compiler=lambda graph: graph)
+    >>> fast.backward(net, squared_error, x, y).loss, net.stages[0].map.weight.grad       # 1/2 3^2, 3 * 2
+    (tensor(4.5000), tensor([[6.0000]]))
+    """
+    loss, parameters = as_loss(loss), list(net.parameters())
+    once = rule.estimate(net, loss, x, y, keep_states=False)
+
+    def estimate(x: Tensor, y: Tensor) -> list[Tensor]:
+        step = rule.estimate(net, loss, x, y, keep_states=False)
+        return [step.loss, step.output, *(step.grads[p] for p in parameters)]
+
+    try:
+        graph = make_fx(estimate, decomposition_table={torch.ops.aten.add.Tensor: _scaled_sum})(
+            x, _targets(loss, y, once.output)
+        )
+    except RuntimeError as error:
+        raise ValueError(
+            f"{type(rule).__name__} cannot be recorded, for what it does depends on its numbers: "
+            "let it make a fixed number of passes, with steps that are given"
+        ) from error
+    if any(_random(node) for node in graph.graph.nodes):
+        raise ValueError(f"{type(rule).__name__} draws random numbers, which a record would repeat")
+    return CompiledRule(rule, net, loss, x, once.output, once.passes, compiler(graph))
+
+
+def _scaled_sum(a: Any, b: Any, *, alpha: float = 1) -> Any:
+    """Write `a + alpha b` out: where `b` is a product, Inductor makes `addmm` of it and loses `alpha` (torch 2.13)."""
+    return NotImplemented if alpha == 1 else a + alpha * b
+
+
+def _targets(loss: AbstractLoss, y: Tensor, output: Tensor) -> Tensor:
+    """Classes as soft labels, which need no check of their range in the graph."""
+    return y if isinstance(loss, CustomLoss) else one_hot(y, output)
+
+
+def _random(node: fx.Node) -> bool:
+    return torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ())
