@@ -357,7 +357,7 @@ MUTATIONS = [
         "audit sees no free phase",
         "audit/temporal.py",
         "free = any(where.output in m.sent and",
-        "free = any(where.output not in m.sent and",
+        "free = any(False and",
     ),
     Mutation(
         "audit takes all nudges for one",
@@ -377,7 +377,7 @@ MUTATIONS = [
         "if 0 in axes and len(axes) > 1",
         "if 0 in axes",
     ),
-    Mutation("audit counts half of a convolution", "audit/cost.py", "(below + weights) *", "max(below, weights) *"),
+    Mutation("audit counts half of a convolution", "audit/cost.py", "(below + weights) *", "weights *"),
     # lifted networks
     Mutation(
         "lifted: biases of the reconstruction pull the wrong way",
