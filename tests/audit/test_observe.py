@@ -280,9 +280,13 @@ def test_costs_are_counted_in_units_of_backpropagation() -> None:
 
 
 def test_a_convolution_counts_a_product_a_weight_and_position() -> None:
-    net = Layered.from_sequential(nn.Sequential(nn.Conv2d(2, 3, 3), nn.Tanh(), nn.Flatten(), nn.Linear(12, 4)))
-    found = observe(Backprop(), net, squared_error, torch.randn(2, 2, 4, 4), torch.rand(2, 4)).cost
-    assert found.multiply_adds == 2 * (2 * (2 * 3 * 9 * 4) + 3 * 12 * 4)
+    kernels = nn.Conv2d(2, 3, 3), nn.Conv2d(3, 2, 2)
+    net = Layered.from_sequential(
+        nn.Sequential(kernels[0], nn.Tanh(), kernels[1], nn.Tanh(), nn.Flatten(), nn.Linear(8, 4))
+    )
+    found = observe(Backprop(), net, squared_error, torch.randn(2, 2, 5, 5), torch.rand(2, 4)).cost
+    lowest, middle, top = 3 * 9 * (2 * 9), 2 * 4 * (3 * 4), 8 * 4
+    assert found.multiply_adds == 2 * (2 * lowest + 3 * middle + 3 * top), "up, learned, and down but for x"
 
 
 # --- the audit itself ---
