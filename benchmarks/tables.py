@@ -25,6 +25,7 @@ TITLES = {
     "linear": "Linear layers",
     "convolution": "Convolutions",
 }
+BY_RULE = ("schedules", "lifted", "lifted, compiled", "binary")
 UNITS = {"ms": "ms", "mb": "MB"}
 
 
@@ -52,8 +53,7 @@ def _section(name: str, rows: Sequence[Row]) -> str:
     elif "speedup" in rows[0]:
         lines = _against_textbook(rows)
     else:
-        by_rule = ("schedules", "lifted", "lifted, compiled", "binary")
-        lines = _by_rule(rows) if name in by_rule else _by_network(rows)
+        lines = _by_rule(rows) if name in BY_RULE else _by_network(rows)
     return f"**{TITLES[name]}**\n\n{_table(lines)}"
 
 
