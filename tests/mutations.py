@@ -62,6 +62,8 @@ PACKED_FILE, GGUF_FILE, ARCHITECTURE = "binary/packed_file.py", "binary/gguf_fil
 OWN = dict.fromkeys((LIFTED, AUTOENCODER, QUADRATIC, LRRN, LRRN_ENERGY, LIPSCHITZ), TESTS / "lrrn")
 OWN |= {KERNEL: TESTS / "binary" / "test_product.py", ARCHITECTURE: TESTS / "binary"}
 OWN |= dict.fromkeys((GAPS, DESCENT), TESTS / "energy" / "test_lifted.py")
+OBSERVED = ("messages", "spatial", "temporal", "derivative", "transport", "cost", "order")
+OWN |= {f"audit/{name}.py": TESTS / "audit" / "test_observe.py" for name in OBSERVED}
 OWN |= dict.fromkeys((LIFTED_RULES, EXACT_CODING), TESTS / "rule" / "test_predictive_coding.py")
 """The tests of files that are not tested in one of their own name."""
 FEEDBACK, ANGLES, RANDOM_CHL = "network/feedback.py", "audit/feedback_angles.py", "rule/random_feedback_chl.py"
@@ -356,6 +358,43 @@ MUTATIONS = [
     # audit
     Mutation("spectral norm not rooted", SPECTRAL, "_norm(v).sqrt()", "_norm(v)"),
     Mutation("length of the wrong vector", ALIGNMENT, "float(sizes[0] / sizes[1])", "float(sizes[1] / sizes[0])"),
+    Mutation(
+        "audit takes transposed products for natural ones",
+        "audit/messages.py",
+        "gone, stays = axes[contracted], axes[left]",
+        "gone, stays = axes[left], axes[contracted]",
+    ),
+    Mutation(
+        "audit lets an update read its whole layer",
+        "audit/spatial.py",
+        "if bool((entries[:, axes] == unit).any(1).all()):",
+        "if True:",
+    ),
+    Mutation(
+        "audit sees no free phase",
+        "audit/temporal.py",
+        "free = any(where.output in m.sent and",
+        "free = any(False and",
+    ),
+    Mutation(
+        "audit takes all nudges for one",
+        "audit/temporal.py",
+        "if spans and not (apart and any(number > start for number in sent)):",
+        "if spans:",
+    ),
+    Mutation(
+        "audit does not look for formulas",
+        "audit/derivative.py",
+        "self.found += bool(((marks",
+        "self.found += 0 * bool(((marks",
+    ),
+    Mutation(
+        "audit takes every weight for a transported one",
+        "audit/transport.py",
+        "if 0 in axes and len(axes) > 1",
+        "if 0 in axes",
+    ),
+    Mutation("audit counts half of a convolution", "audit/cost.py", "(below + weights) *", "weights *"),
     # lifted networks
     Mutation(
         "lifted: biases of the reconstruction pull the wrong way",

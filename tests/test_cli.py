@@ -177,6 +177,34 @@ def test_a_comparison_says_where_its_report_is(tmp_path: Path, tiny: list[str], 
     assert "a finished run" in refused(run("compare", *tiny, "--out", out))
 
 
+def test_an_audit_writes_the_table_of_the_thesis(tmp_path: Path, tiny: list[str], run: Run):
+    out, rules = tmp_path / "audit", ["backprop", "dual-propagation:beta=0.05", "direct-feedback-alignment"]
+    data_options = tiny[tiny.index("--dataset") : tiny.index("--dataset") + 2]
+    code, told, err = run("audit", "--rules", *rules, *data_options, "--hidden", 6, 5, "--out", out)
+    assert (code, err) == (0, "")
+    assert "along no synapse" in told
+    records = json.loads((out / folder.AUDIT).read_text())
+    assert [record["rule"] for record in records] == rules
+    keys = ("spatially_local", "temporally_local", "avoids_derivative", "weight_transport", "phases")
+    assert [[record[key] for key in keys] for record in records] == [
+        [True, False, False, "training", ["activities", "errors"]],
+        [True, True, True, "training", ["nudged"]],
+        [False, True, False, "none", ["nudged"]],
+    ]
+    assert "broadcast: " in (out / folder.REPORT).read_text()
+    assert "a finished run" in refused(run("audit", "--rules", rules[0], *data_options, "--out", out))
+    assert "there is no rule 'x'" in refused(run("audit", "--rules", "x", "--out", tmp_path / "other"))
+    assert "run it again" in refused(run("resume", out))
+
+
+def test_a_comparison_can_hold_an_audit(tmp_path: Path, tiny: list[str], run: Run):
+    out = tmp_path / "comparison"
+    code, _, err = run("compare", "--audit", "--rules", "backprop", "--seeds", 1, *tiny, "--epochs", 1, "--out", out)
+    assert (code, err) == (0, "")
+    found = json.loads((out / "compare.json").read_text())[0]["audit"]
+    assert (found["rule"], found["spatially_local"], found["avoids_derivative"]) == ("backprop", True, False)
+
+
 def test_a_network_with_feedback_is_trained_compared_and_measured(tmp_path: Path, tiny: list[str], run: Run):
     out = tmp_path / "comparison"
     rules = ["backprop", "dyadic", "contrastive-hebbian"]

@@ -1,4 +1,4 @@
-"""The command line: `dyadnet train | compare | evaluate | export | resume | data | info`.
+"""The command line: `dyadnet train | compare | audit | evaluate | export | resume | data | info`.
 
 Exit codes: 0 done, 1 the work failed or was interrupted, 2 the request was wrong.
 """
@@ -19,9 +19,11 @@ from rich.text import Text
 
 from dyadnet import data, names
 from dyadnet.arguments import Command, parse
+from dyadnet.audit.table import lines
 from dyadnet.names import RequestError
 from dyadnet.progress import watcher
 from dyadnet.train import checkpoint, folder
+from dyadnet.train.auditing import SETTINGS, audit
 from dyadnet.train.compare import Comparison, compare, read_comparison
 from dyadnet.train.environment import environment
 from dyadnet.train.export import Disagreement
@@ -83,6 +85,8 @@ class Compare:
     """Learning rules with their settings."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """Every rule runs once with each."""
+    audit: bool = False
+    """Observe what every rule promises, too: locality, derivatives, weight transport, cost."""
     overwrite: bool = False
     """Replace the comparison that the folder holds."""
     config: Path | None = None
@@ -90,12 +94,54 @@ class Compare:
 
     def __call__(self, console: Console) -> None:
         """Run them all."""
-        comparison = Comparison(self.rules, self.seeds, self.settings)
+        comparison = Comparison(self.rules, self.seeds, self.settings, self.audit)
         folder.check(self.out, overwrite=self.overwrite)
         dataset = load_dataset(self.settings)
         tried(comparison.runs()[: len(self.rules)], dataset, console)
         folder.create(self.out, comparison.config(), overwrite=self.overwrite)
         _compare(comparison, self.out, dataset, console)
+
+
+@dataclasses.dataclass(frozen=True)
+class Audit:
+    """Observe what learning rules promise: locality in space and time, derivatives, weight transport, order, cost.
+
+    Every rule runs on a small network of the kind that it needs, for one update of a few samples.
+
+    Example: dyadnet audit --rules backprop equilibrium-propagation dual-propagation --out runs/audit
+    """
+
+    out: Path
+    """The folder to write audit.json and report.html to."""
+    rules: tuple[str, ...] = tuple(names.RULES)
+    """Learning rules with their settings; all by default."""
+    dataset: str = SETTINGS.dataset
+    """digits, mnist, fashion-mnist, cifar10, cifar100, or an .npz file."""
+    data_root: str | None = None
+    """Where the data already lies; without it, $DYADNET_DATA or a download into the user's cache."""
+    hidden: tuple[int, ...] = SETTINGS.hidden
+    """Widths of the hidden layers."""
+    seed: int = 0
+    """Decides the weights and the samples."""
+    overwrite: bool = False
+    """Replace the audit that the folder holds."""
+
+    def __call__(self, console: Console) -> None:
+        """Observe them all."""
+        settings = dataclasses.replace(SETTINGS, dataset=self.dataset, data_root=self.data_root, hidden=self.hidden)
+        for rule in self.rules:
+            names.rule(rule)
+        config = {"command": "audit", "rules": list(self.rules), "seed": self.seed}
+        config |= {"settings": dataclasses.asdict(settings), "environment": environment()}
+        folder.check(self.out, overwrite=self.overwrite)
+        dataset = load_dataset(settings)
+        records: list[Record] = []
+        for rule in self.rules:
+            with console.status(f"looking at {rule}"):
+                records.append(audit(rule, settings, self.seed, dataset))
+        folder.create(self.out, config, overwrite=self.overwrite)
+        folder.write_json(self.out / folder.AUDIT, records)
+        _show_audit(self.out, records, console)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,7 +158,10 @@ class Resume:
 
     def __call__(self, console: Console) -> None:
         """Go on from the latest checkpoint."""
-        if folder.read_config(self.run)["command"] == "compare":
+        command = folder.read_config(self.run)["command"]
+        if command == "audit":
+            raise RequestError(f"{self.run} holds an audit, which takes no time to resume: run it again, --overwrite")
+        if command == "compare":
             self._compare(console)
         else:
             self._train(console)
@@ -196,6 +245,7 @@ class Info:
 COMMANDS: dict[str, type[Command]] = {
     "train": Train,
     "compare": Compare,
+    "audit": Audit,
     "evaluate": Evaluate,
     "export": Export,
     "resume": Resume,
@@ -243,6 +293,18 @@ def _conclude(out: Path, title: str, records: list[Record], settings: Settings, 
 
     page = write_report(out / folder.REPORT, title, records, environment(), _settled(settings, records))
     console.print(table(records))
+    console.print(f"report: {page}", soft_wrap=True)
+
+
+def _show_audit(out: Path, records: list[Record], console: Console) -> None:
+    """Print the table, write the page, and say where."""
+    from dyadnet.report.audit import audit_table, write_audit  # plotly takes a while to import
+
+    page = write_audit(out / folder.REPORT, records, environment())
+    console.print(audit_table(records))
+    for line in lines(records):
+        for remark in line.remarks:
+            console.print(f"{line.rule}: {remark}", soft_wrap=True)
     console.print(f"report: {page}", soft_wrap=True)
 
 

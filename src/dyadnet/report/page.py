@@ -14,6 +14,7 @@ from plotly.offline import get_plotlyjs
 
 from dyadnet.report import figures
 from dyadnet.report.aggregate import Record, describe
+from dyadnet.report.audit import audit_section
 from dyadnet.report.connectivity import connectivity_maps
 from dyadnet.report.palette import Look, is_reference, looks, split_rule
 from dyadnet.report.pictures import picture_grids
@@ -100,6 +101,7 @@ def render(title: str, records: Sequence[Record], environment: Mapping[str, Any]
         connectivity=_embedded(*connectivity_maps(records)),
         settings=_flat(settings),
         environment=_flat(environment),
+        audit=audit_section(list({r["rule"]: r["audit"] for r in records if "audit" in r}.values())),
         plotly=get_plotlyjs(),
     )
 

@@ -50,7 +50,7 @@ def continual_gradients(
     how = relaxation or energy.settling()
     output = both(moving, loss, y, torch.tensor([beta], dtype=x.dtype, device=x.device), len(free.states))
     once, weights = replace(how, stop=Count(1), strict=False), [1 / (beta * len(x))]
-    tolerance, solution, trace = how.stop.tolerance_for(x.dtype), free, []
+    tolerance, solution, looked = how.stop.tolerance_for(x.dtype), free, []
     totals: Gradients = {ours: torch.zeros_like(ours) for ours, _ in pairs}
     for _ in range(how.stop.most):
         before = energy.gradients(energy.wire(x, solution.states), weights)
@@ -61,10 +61,10 @@ def continual_gradients(
                 change = now[theirs] - before[theirs]
                 totals[ours] += change
                 theirs -= step * change
-        trace.append(float(solution.residual.max()))
-        if tolerance is not None and not trace[-1] > tolerance:  # settled, or no longer a number
+        looked.append(solution.residual.max())
+        if tolerance is not None and not looked[-1] > tolerance:  # settled, or no longer a number
             break
-    solution = replace(solution, iterations=len(trace), trace=trace, converged=settled(solution.residual, how.stop))
+    solution = replace(solution, iterations=len(looked), looked=looked, converged=settled(solution.residual, how.stop))
     complain(solution, how)
     return totals, solution
 

@@ -10,6 +10,7 @@ from typing import Any
 from dyadnet import data, names
 from dyadnet.names import RequestError
 from dyadnet.train import folder
+from dyadnet.train.auditing import audit
 from dyadnet.train.environment import environment
 from dyadnet.train.loop import Relaxed, Tick, prepare
 from dyadnet.train.plan import fitted, unused
@@ -27,6 +28,8 @@ class Comparison:
     rules: tuple[str, ...]
     seeds: tuple[int, ...]
     settings: Settings
+    audit: bool = False
+    """Whether what every rule promises is observed, too, on the network that it trains."""
 
     def __post_init__(self) -> None:
         if not self.rules or not self.seeds:
@@ -48,6 +51,7 @@ class Comparison:
             "command": "compare",
             "rules": list(self.rules),
             "seeds": list(self.seeds),
+            "audit": self.audit,
             "settings": dataclasses.asdict(self.settings),
             "environment": environment(),
         }
@@ -65,7 +69,9 @@ def read_comparison(path: Path) -> Comparison:
     """Read a comparison back from its folder."""
     config = folder.read_config(path)
     try:
-        return Comparison(tuple(config["rules"]), tuple(config["seeds"]), from_dict(config["settings"]))
+        return Comparison(
+            tuple(config["rules"]), tuple(config["seeds"]), from_dict(config["settings"]), config.get("audit", False)
+        )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise RequestError(f"{path / folder.CONFIG} is not a comparison's configuration: {error}") from error
 
@@ -86,7 +92,7 @@ def compare(
         RequestError: if a sub-folder holds a run of another comparison.
         Diverged: naming the run, the epoch and the last good checkpoint.
     """
-    costs = step_costs(comparison, dataset)
+    costs, audits = step_costs(comparison, dataset), audited(comparison, dataset)
     records, runs = [], comparison.runs()
     for number, request in enumerate(runs, 1):
         begin(request, number, len(runs))
@@ -97,7 +103,7 @@ def compare(
         else:
             watch(record["history"][-1])
         step_ms, step_ratio = costs[request.rule]
-        record |= {"step_ms": step_ms, "step_ratio_to_backprop": step_ratio}
+        record |= {"step_ms": step_ms, "step_ratio_to_backprop": step_ratio} | audits.get(request.rule, {})
         if request.seed != comparison.seeds[0]:  # one picture a rule will do
             record |= {"connectivity": None, "pictures": None}
         records.append(record)
@@ -109,6 +115,12 @@ def step_costs(comparison: Comparison, dataset: data.Dataset) -> dict[str, tuple
     """Return the time of a step in ms and its ratio to backpropagation for every rule."""
     first = comparison.runs()[: len(comparison.rules)]
     return {run.rule: step_cost(prepare(run.settings, run.rule, run.seed, dataset)) for run in first}
+
+
+def audited(comparison: Comparison, dataset: data.Dataset) -> dict[str, Record]:
+    """Return what is observed of every rule, if that is asked for."""
+    seed, rules = comparison.seeds[0], comparison.rules if comparison.audit else ()
+    return {rule: {"audit": audit(rule, comparison.settings, seed, dataset)} for rule in rules}
 
 
 def _finished(place: Path, request: Request) -> Record | None:

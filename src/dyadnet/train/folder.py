@@ -14,14 +14,15 @@ from typing import Any
 from dyadnet.names import RequestError
 from dyadnet.train import checkpoint
 
-CONFIG, METRICS, RESULT, COMPARISON, REPORT = (
+CONFIG, METRICS, RESULT, COMPARISON, AUDIT, REPORT = (
     "config.json",
     "metrics.jsonl",
     "result.json",
     "compare.json",
+    "audit.json",
     "report.html",
 )
-_OWN = {CONFIG, METRICS, RESULT, COMPARISON, REPORT, checkpoint.NAME, checkpoint.PREVIOUS}
+_OWN = {CONFIG, METRICS, RESULT, COMPARISON, AUDIT, REPORT, checkpoint.NAME, checkpoint.PREVIOUS}
 _SCALARS = "events.out.tfevents."  # how TensorBoard's files begin
 
 
@@ -41,7 +42,7 @@ def check(folder: Path, *, overwrite: bool = False) -> None:
     if foreign:
         raise RequestError(f"{folder} holds what is not a run's own ({foreign}); name an empty or a new folder")
     if not overwrite:
-        done = (folder / RESULT).exists() or (folder / COMPARISON).exists()
+        done = any((folder / name).exists() for name in (RESULT, COMPARISON, AUDIT))
         what = "a finished run" if done else f"an unfinished run ({resuming(folder)} goes on with it)"
         raise RequestError(f"{folder} already holds {what}; name another folder, or add --overwrite")
 
@@ -86,7 +87,11 @@ def read_config(folder: Path) -> dict[str, Any]:
             f"{folder} holds no run: there is no {CONFIG}" if folder.exists() else f"there is no {folder}"
         )
     config = read_json(path)
-    if not isinstance(config, dict) or config.get("command") not in ("train", "compare") or "settings" not in config:
+    if (
+        not isinstance(config, dict)
+        or config.get("command") not in ("train", "compare", "audit")
+        or "settings" not in config
+    ):
         raise RequestError(f"{path} is not a run's configuration")
     return config
 
