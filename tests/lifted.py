@@ -16,7 +16,7 @@ POTENTIALS: dict[str, type[AbstractPotential]] = {
     "proximal": Proximal,
     "fenchel": Fenchel,
 }
-PROJECTING = {"proximal", "fenchel"}
+PROJECTING = ("proximal", "fenchel")
 
 
 @dataclass(frozen=True, eq=False)
