@@ -19,6 +19,7 @@ from typing import Any
 
 import tyro
 
+from dyadnet.audit.table import lines
 from dyadnet.report import Row, summary
 from dyadnet.report.aggregate import Spread, spread
 
@@ -159,6 +160,60 @@ def robustness_table(root: Path, name: str) -> str:
     settings, headings = results["settings"], ["Network", *estimates, *(f"certified {r}" for r in radii), *attacks]
     looked_at = f"{settings['looked_at']} test images for estimates, {settings['attacked']} attacked."
     return f"{_caption(results)} {looked_at}\n\n" + markdown(headings, rows)
+
+
+def exposure_table(root: Path, name: str) -> str:
+    """Return Lipschitz constants of trained networks and what attacks and noise leave of their accuracy, over seeds."""
+    results = stored(root, f"{name}-robustness")
+
+    def under(record: Any, kind: str, size: float) -> float:
+        return next(t["accuracy"] for t in record["trials"] if (t["kind"], t["size"]) == (kind, size))
+
+    rows = [
+        [
+            label,
+            _percent(spread(record["test_accuracy"] for record in found)),
+            *(format(fmean(record["lipschitz"][key] for record in found), ".2f") for key in ("bound", "driven")),
+            format(fmean(record["product"] for record in found), ".2f"),
+            format(100 * fmean(record["certified"]["0.1"] for record in found), ".1f"),
+            *(_percent(spread(under(record, *exposed) for record in found)) for exposed in EXPOSED.values()),
+        ]
+        for label, found in _labelled(results)
+    ]
+    head = ["Network", "Test accuracy, %", "Bound", "Driven", "Product", "Certified 0.1, %", *EXPOSED]
+    settings = results["settings"]
+    of_seeds = ", ".join(map(str, results["seeds"]))
+    looked_at = f"{settings['images']} test images attacked, {settings['looked_at']} for estimates."
+    return f"{settings['which']}, seeds {of_seeds}. {_where(results)} {looked_at}\n\n{markdown(head, rows)}"
+
+
+def audit_table(root: Path) -> str:
+    """Return thesis table 2.1 as it was observed."""
+    head = ["Rule", "Local in space", "Local in time", "Without f'", "Weight transport", "Phases", "Products", "Thesis"]
+    rows = [
+        [
+            f"`{record['rule']}`",
+            *line.cells,
+            line.phases,
+            format(record["evidence"]["cost"]["multiply_adds_ratio"], ".1f"),
+            line.thesis,
+        ]
+        for record in stored(root, "audit")["records"]
+        for line in lines([record])
+    ]
+    return markdown(head, rows)
+
+
+EXPOSED: dict[str, tuple[str, float]] = {
+    "PGD max 0.05": ("projected gradient", 0.05),
+    "PGD euclidean 1": ("projected gradient, euclidean", 1.0),
+    "inputs 0.3": ("inputs", 0.3),
+    "weights 0.3": ("weights", 0.3),
+    "units 0.3": ("units", 0.3),
+}
+"""Columns, and what networks were exposed to."""
+EXPOSURES = [f"{data}-{kind}" for kind in ("rules", "symmetry", "alpha") for data in ("mnist", "fashion")]
+"""What `experiments/robustness.py` measures."""
 
 
 def _summaries(results: Results) -> list[tuple[str, Row]]:
@@ -304,6 +359,8 @@ TABLES: dict[str, Table] = {
     "fashion-lrrn": partial(lifted_table, name="fashion-lrrn"),
     "mnist-lrrn-robustness": partial(robustness_table, name="mnist-lrrn"),
     "fashion-lrrn-robustness": partial(robustness_table, name="fashion-lrrn"),
+    "audit": audit_table,
+    **{f"{which}-robustness": partial(exposure_table, name=which) for which in EXPOSURES},
     "gradient-quality": partial(quality_table, name="gradient-quality"),
     "settling": partial(settling_table, name="settling"),
     "benchmark-step": partial(benchmark_table, name="step"),
