@@ -57,6 +57,7 @@ def test_exact_rules_agree_in_direction_and_length(make, rule):
     for layer in found:
         assert layer.cosine == pytest.approx(1, abs=1e-12)
         assert layer.norm_ratio == pytest.approx(1, abs=1e-12)
+        assert layer.same_sign == pytest.approx(1, abs=0.02)  # rounding decides the smallest
         assert layer.straddling is None
 
 
@@ -69,8 +70,16 @@ def test_an_estimate_that_was_turned_and_stretched_is_measured_as_such():
     (layer,) = alignment(Altered(turn), net, squared_error, x, y)
     assert layer.cosine == pytest.approx(0, abs=1e-12)
     assert layer.norm_ratio == pytest.approx(10 / 104**0.5, rel=1e-12)
+    assert layer.same_sign == pytest.approx(1 / 3)
     (layer,) = alignment(Altered(lambda p, grad: -3 * grad), net, squared_error, x, y)
     assert (layer.cosine, layer.norm_ratio) == (pytest.approx(-1, abs=1e-12), pytest.approx(3, rel=1e-12))
+    assert layer.same_sign == 0
+
+
+def test_entries_without_a_sign_in_the_exact_gradient_do_not_count():
+    net, x, y = one_layer()
+    (layer,) = alignment(Altered(lambda p, grad: grad + 1), net, squared_error, x * torch.tensor([[1.0, 0.0]]), y)
+    assert layer.same_sign == 1
 
 
 def test_weights_and_bias_of_a_layer_count_as_one_vector():
@@ -94,6 +103,7 @@ def test_a_layer_without_gradient_has_no_direction():
     (layer,) = alignment(Backprop(), net, squared_error, x, torch.zeros_like(y))
     assert isnan(layer.cosine)
     assert isnan(layer.norm_ratio)
+    assert isnan(layer.same_sign)
     (layer,) = alignment(Altered(lambda p, grad: 0 * grad), net, squared_error, x, y)
     assert isnan(layer.cosine)
     assert layer.norm_ratio == 0

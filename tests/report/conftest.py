@@ -31,6 +31,7 @@ def make_record() -> MakeRecord:
             "step_ratio_to_backprop": 1.25,
             "alignment": [0.75, 0.5, 1.0],
             "norm_ratio": [0.9, 1.1, 1.0],
+            "same_sign": [0.75, 1.0],
             "straddling": [0.25, 0.5],
             "relaxation": {"iterations": 4, "residual": 1e-6, "converged": True},
             "history": epochs,

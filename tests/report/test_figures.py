@@ -11,6 +11,7 @@ ALL = (
     figures.step_cost,
     figures.alignment_by_layer,
     figures.norm_ratio_by_layer,
+    figures.same_sign_by_layer,
     figures.straddling_by_layer,
     lambda records: figures.alignment_over_training(records, 1),
     lambda records: figures.feedback_angles(records, 1),
@@ -97,6 +98,10 @@ def test_layers_are_counted_from_one_and_undefined_ones_left_out(make_record):
     assert list(curve.y) == [0.5, 0.75]
 
 
+def test_equal_signs_are_in_per_cent(make_record):
+    assert list(lines(figures.same_sign_by_layer([make_record()]))["backprop"].y) == [75, 100]
+
+
 def test_straddling_is_in_per_cent(make_record):
     assert list(lines(figures.straddling_by_layer([make_record()]))["backprop"].y) == [25, 50]
 
@@ -132,7 +137,7 @@ def test_angles_of_feedback_weights_are_drawn_on_a_scale_from_zero(make_record):
 
 def test_a_figure_without_measurements_has_no_traces(make_record):
     bare = make_record(step_ms=None)
-    for key in ("history", "alignment", "norm_ratio", "straddling"):
+    for key in ("history", "alignment", "norm_ratio", "same_sign", "straddling"):
         del bare[key]
     for draw in ALL:
         assert not draw([bare]).data

@@ -134,6 +134,7 @@ def test_a_single_run_has_no_spread_and_no_buttons(make_record):
         "Time of a training step (ms)",
         "Direction at the end (cosine)",
         "Length at the end (ratio)",
+        "Equal signs at the end (%)",
         "Units astride a kink (%)",
         "Layer 1 (cosine)",
         "Layer 2 (cosine)",
@@ -144,7 +145,7 @@ def test_a_single_run_has_no_spread_and_no_buttons(make_record):
 
 def test_without_history_the_rest_of_the_page_stands(make_record):
     record = make_record()
-    for key in ("history", "norm_ratio", "straddling"):
+    for key in ("history", "norm_ratio", "same_sign", "straddling"):
         del record[key]
     page = read([record])
     assert page.titles == ["Time of a training step (ms)", "Direction at the end (cosine)"]

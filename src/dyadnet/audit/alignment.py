@@ -25,12 +25,15 @@ class LayerAlignment:
         layer: its name: that of a stage, or of a parameter of a densely connected network.
         cosine: of the angle between the estimate and the exact gradient; nan where one of them vanishes.
         norm_ratio: length of the estimate over that of the exact gradient; nan where the latter vanishes.
+        same_sign: share of the entries of the exact gradient, but for zeros, whose sign the estimate has; nan where all
+            are zero.
         straddling: share of units whose two states lie on different sides of a kink; None where there are no dyads.
     """
 
     layer: str
     cosine: float
     norm_ratio: float
+    same_sign: float
     straddling: float | None
 
 
@@ -71,6 +74,7 @@ def alignment(
                     name,
                     float(ours @ theirs / (sizes[0] * sizes[1])),
                     float(sizes[0] / sizes[1]),
+                    float((ours * theirs > 0).double().sum() / (theirs != 0).sum()),
                     _straddling(estimate, k),
                 )
             )

@@ -90,6 +90,12 @@ def norm_ratio_by_layer(records: Sequence[Record]) -> go.Figure:
     return _mark_one(figure).update_yaxes(rangemode="tozero")
 
 
+def same_sign_by_layer(records: Sequence[Record]) -> go.Figure:
+    """Draw the share (per cent) of each layer's updates that have the sign of backpropagation's."""
+    figure = _curves(records, lambda run: _over_layers(run, "same_sign", scale=100.0))
+    return finish(figure, "Equal signs at the end (%)", "layer, bottom first")
+
+
 def straddling_by_layer(records: Sequence[Record]) -> go.Figure:
     """Draw the share (per cent) of each hidden layer's units whose two states lie on different sides of a kink."""
     figure = _curves(records, lambda run: _over_layers(run, "straddling", scale=100.0))

@@ -72,6 +72,7 @@ def render(title: str, records: Sequence[Record], environment: Mapping[str, Any]
     agreement = [
         figures.alignment_by_layer(records),
         figures.norm_ratio_by_layer(records),
+        figures.same_sign_by_layer(records),
         figures.straddling_by_layer(records),
     ]
     over_training = [

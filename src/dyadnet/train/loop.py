@@ -363,7 +363,7 @@ def _predict(net: AbstractNetwork, x: Tensor) -> tuple[Tensor, Solution | None]:
 
 
 def agreement(training: Training) -> dict[str, list[float | None]]:
-    """Return cosine, norm ratio and straddling share of every layer on the first training samples."""
+    """Return how every layer agrees with the exact gradient on the first training samples."""
     training.net.eval()
     x, y = first_batch(training, training.settings.align_samples)
     with counted():
@@ -371,6 +371,7 @@ def agreement(training: Training) -> dict[str, list[float | None]]:
     return {
         "alignment": [finite(layer.cosine) for layer in layers],
         "norm_ratio": [finite(layer.norm_ratio) for layer in layers],
+        "same_sign": [finite(layer.same_sign) for layer in layers],
         "straddling": [layer.straddling for layer in layers],
     }
 

@@ -150,6 +150,7 @@ def summarise(request: Request, training: Training) -> Record:
         "step_ratio_to_backprop": None,
         "alignment": last.get("alignment", []),
         "norm_ratio": last.get("norm_ratio", []),
+        "same_sign": last.get("same_sign", []),
         "straddling": last.get("straddling", []),
         "relaxation": _relaxation(training),
         "connectivity": connectivity(training.net) if has_loops(training.net) else None,
