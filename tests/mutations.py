@@ -76,7 +76,12 @@ MUTATIONS = [
     # binary weights
     Mutation("binary: no jump in the multiplier", ADASTE, "size.add_(min(1.0, mu * (1 + alpha) / (1 + mu)))", "size"),
     Mutation("binary: the derivative beyond saturation", ADASTE, "(size < 1).to", "(size <= 1).to"),
-    Mutation("binary: the short way keeps opposite signs", ADASTE, "side.neg_(), 0, grad", "side, 0, grad"),
+    Mutation(
+        "binary: the short way keeps opposite signs",
+        ADASTE,
+        "hardtanh_backward.grad_input(grad.sub_(towards)",
+        "hardtanh_backward.grad_input(grad",
+    ),
     Mutation("binary: the published sign slip put right", AUTHORS, "(1 + alpha) - theta)", "(1 + alpha) + size)"),
     Mutation("binary: gradients times N once", AUTHORS, ".mul_(often).mul_(often)", ".mul_(often)"),
     Mutation("binary: weights of the place before", OPTIMIZER, "self.course = self.course.onward()", "pass"),

@@ -83,7 +83,7 @@ def test_the_short_way_of_clipped_latents_is_the_multiplier(alpha: float, done: 
     method, course = AdaSTE(alpha, cap=cap, clip=1.0), Course(steps=100, done=done)
     mu = method.depth(course)
     expected, weight = multiplier(theta, grad, mu, alpha, cap) * grad, minimiser(theta, mu, alpha)
-    got = method.gradient(theta, weight, grad.clone(), course)
+    got = method.gradient(theta, weight.clone(), grad.clone(), course)
     torch.testing.assert_close(got, expected, rtol=1e-14, atol=0)
     assert torch.equal(got == 0, (theta * grad < 0) & (weight.abs() == 1))
 

@@ -38,7 +38,7 @@ class AbstractMethod(abc.ABC):
 
         Args:
             theta: the latents.
-            weight: the weights of the forward pass.
+            weight: the weights of the forward pass; they may be overwritten, since `write` makes new ones.
             grad: the gradient of the loss in these; it may be overwritten.
             course: the place of the update that is being made.
         """
