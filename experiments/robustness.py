@@ -47,6 +47,9 @@ from dyadnet.train.settings import Settings
 
 Which = Literal["mnist-rules", "fashion-rules", "mnist-symmetry", "fashion-symmetry", "mnist-alpha", "fashion-alpha"]
 RADII = (0.05, 0.1, 0.25, 0.5)
+UNDIFFERENTIABLE = {
+    "CHL with random feedback"
+}  # means go down through weights of their own: no multipliers to attack by
 
 
 @dataclass(frozen=True)
@@ -93,7 +96,7 @@ def comparisons(experiment: Experiment) -> dict[str, Comparison]:
     if kind == "rules":
         named = {"mnist": "mnist", "fashion": "fashion"}[dataset]
         found = rules.comparisons(rules.Experiment(which=named, **shared))  # pyright: ignore[reportArgumentType]
-        found = {label: comparison for label, comparison in found.items() if label not in rules.SLOW}
+        found = {label: comparison for label, comparison in found.items() if label not in rules.SLOW | UNDIFFERENTIABLE}
     elif kind == "symmetry":
         found = hopfield.comparisons(hopfield.Experiment(which=experiment.which, **shared))  # pyright: ignore
     else:
