@@ -47,9 +47,8 @@ from dyadnet.train.settings import Settings
 
 Which = Literal["mnist-rules", "fashion-rules", "mnist-symmetry", "fashion-symmetry", "mnist-alpha", "fashion-alpha"]
 RADII = (0.05, 0.1, 0.25, 0.5)
-UNDIFFERENTIABLE = {
-    "CHL with random feedback"
-}  # means go down through weights of their own: no multipliers to attack by
+UNDIFFERENTIABLE = {"CHL with random feedback"}
+"""Means go down through weights of their own: no multipliers to attack by."""
 
 
 @dataclass(frozen=True)
