@@ -18,11 +18,11 @@ from dyadnet.train.loop import (
     Training,
     evaluate,
     pick_device,
-    rate_factor,
     step,
     train_epoch,
     training_batches,
 )
+from dyadnet.train.optimizing import rate_factor
 from dyadnet.train.settings import Settings
 
 Make = Callable[..., Training]
