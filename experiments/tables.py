@@ -187,6 +187,25 @@ def exposure_table(root: Path, name: str) -> str:
     return f"{settings['which']}, seeds {of_seeds}. {_where(results)} {looked_at}\n\n{markdown(head, rows)}"
 
 
+def agreement_table(root: Path) -> str:
+    """Return the lowest cosine of a layer, over seeds: a line an `alpha` and `beta`, a column a trained depth."""
+    results = stored(root, "agreement")
+    settings, records = results["settings"], results["records"]
+    kinds = [(depth, sweeps) for sweeps in settings["sweeps"] for depth in settings["depths"]]
+
+    def lowest(alpha: float, beta: float, depth: int, sweeps: int) -> float:
+        place = {"alpha": alpha, "beta": beta, "depth": depth, "sweeps": sweeps, "trained": True}
+        return fmean(r["cosine"] for r in records if all(r[key] == value for key, value in place.items()))
+
+    rows = [
+        [f"{alpha:g}", f"{beta:g}", *(format(lowest(alpha, beta, *kind), ".4f") for kind in kinds)]
+        for alpha in settings["alphas"]
+        for beta in settings["betas"]
+    ]
+    head = ["alpha", "beta", *(f"{depth} hidden, {sweeps} sweep{'s'[: sweeps > 1]}" for depth, sweeps in kinds)]
+    return f"{_where(results)}\n\n{markdown(head, rows)}"
+
+
 def audit_table(root: Path) -> str:
     """Return thesis table 2.1 as it was observed."""
     head = ["Rule", "Local in space", "Local in time", "Without f'", "Weight transport", "Phases", "Products", "Thesis"]
@@ -360,6 +379,7 @@ TABLES: dict[str, Table] = {
     "mnist-lrrn-robustness": partial(robustness_table, name="mnist-lrrn"),
     "fashion-lrrn-robustness": partial(robustness_table, name="fashion-lrrn"),
     "audit": audit_table,
+    "agreement": agreement_table,
     **{f"{which}-robustness": partial(exposure_table, name=which) for which in EXPOSURES},
     "gradient-quality": partial(quality_table, name="gradient-quality"),
     "settling": partial(settling_table, name="settling"),
