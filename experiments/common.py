@@ -27,9 +27,13 @@ def run_all(name: str, comparisons: Mapping[str, Comparison]) -> None:
     """Run comparisons that differ in more than the rule; the records carry the label of theirs as `label`."""
     records: list[Record] = []
     for label, comparison in comparisons.items():
-        part = RUNS / name / "".join(c if c.isalnum() or c in "-." else "-" for c in label)
-        records += [bare(record) | {"label": label} for record in trained(part, comparison)]
+        records += [bare(record) | {"label": label} for record in trained(place(name, label), comparison)]
         store(name, comparison, records)  # what is there already, should it be cut off
+
+
+def place(name: str, label: str) -> Path:
+    """Return the run folder of one of several comparisons."""
+    return RUNS / name / "".join(c if c.isalnum() or c in "-." else "-" for c in label)
 
 
 def trained(path: Path, comparison: Comparison) -> list[Record]:

@@ -25,7 +25,7 @@ import hopfield
 import rules
 import torch
 import tyro
-from common import RESULTS, RUNS, trained
+from common import RESULTS, place, trained
 from rich.console import Console
 from torch import Tensor, nn
 
@@ -108,12 +108,12 @@ def networks(
 ) -> Iterator[tuple[str, Request, Any]]:
     """Yield label, request and network of every run that has not been measured."""
     for label, comparison in comparisons(experiment).items():
-        place = RUNS / experiment.which / "".join(c if c.isalnum() or c in "-." else "-" for c in label)
+        runs = place(experiment.which, label)
         if any((label, request.seed) not in done for request in comparison.runs()):
-            if not all((place / run_name(request) / folder.RESULT).exists() for request in comparison.runs()):
-                trained(place, comparison)
+            if not all((runs / run_name(request) / folder.RESULT).exists() for request in comparison.runs()):
+                trained(runs, comparison)
             for request in (request for request in comparison.runs() if (label, request.seed) not in done):
-                yield label, request, restored(request, place / run_name(request), dataset).net
+                yield label, request, restored(request, runs / run_name(request), dataset).net
 
 
 def measured(net: AbstractNetwork, dataset: Dataset, experiment: Experiment) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from typing import Literal, final
 import torch
 from torch import Tensor
 
+from dyadnet.audit.rows import floored, lengths, over
 from dyadnet.audit.sensitivity import input_gradient
 from dyadnet.loss import Loss
 from dyadnet.network.base import AbstractNetwork
@@ -81,7 +82,7 @@ class Attack:
             values, gradient = input_gradient(net, self.loss, at, y)
             higher = values > highest
             highest = values.where(higher, highest)
-            worst = at.where(_over(higher, at), worst)
+            worst = at.where(over(higher, at), worst)
             if taken < self.steps:
                 at = self._projected(at + self._stride() * self._direction(gradient), x)
         return worst
@@ -94,7 +95,7 @@ class Attack:
         """The step of length 1 that raises the loss most."""
         if self.norm == "max":
             return gradient.sign()
-        return gradient / _over(_floored(_length(gradient)), gradient)
+        return gradient / over(floored(lengths(gradient)), gradient)
 
     def _projected(self, at: Tensor, x: Tensor) -> Tensor:
         """Into the ball, then into the box, which leaves no point of the ball around `x` in the box."""
@@ -102,7 +103,7 @@ class Attack:
         if self.norm == "max":
             moved = moved.clamp(-self.epsilon, self.epsilon)
         else:
-            moved = moved * _over((self.epsilon / _floored(_length(moved))).clamp(max=1), moved)
+            moved = moved * over((self.epsilon / floored(lengths(moved))).clamp(max=1), moved)
         return (x + moved).clamp(self.low, self.high)
 
 
@@ -110,17 +111,3 @@ class Attack:
 def accuracy(net: AbstractNetwork, x: Tensor, y: Tensor) -> float:
     """Return the share of samples whose class has the largest output."""
     return float((net(x).argmax(1) == y).double().mean())
-
-
-def _length(rows: Tensor) -> Tensor:
-    return rows.flatten(1).norm(dim=1)
-
-
-def _over(values: Tensor, like: Tensor) -> Tensor:
-    """One value a sample, broadcastable to `like`."""
-    return values.view(-1, *(1 for _ in like.shape[1:]))
-
-
-def _floored(lengths: Tensor) -> Tensor:
-    """What may be divided by."""
-    return lengths.clamp(min=torch.finfo(lengths.dtype).tiny)

@@ -25,6 +25,7 @@ from torch import Tensor
 from dyadnet.audit.attack import margin
 from dyadnet.audit.certificate import certify
 from dyadnet.audit.lipschitz import lipschitz_bounds
+from dyadnet.audit.rows import floored, lengths, over
 from dyadnet.audit.sensitivity import input_gradient, lipschitz_estimate
 from dyadnet.audit.settling import loop_free
 from dyadnet.network.base import AbstractHopfield, AbstractNetwork
@@ -102,16 +103,16 @@ def driven(net: AbstractNetwork, x: Tensor, steps: int = 20, *, seed: int = 0) -
         seed: of where inputs are driven from, at a hundredth of the inputs' size from the samples.
     """
     noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(seed), dtype=x.dtype).to(x.device)
-    apart = 0.01 * (1 + _length(x)) * noise / _length(noise)
+    apart = 0.01 * over((1 + lengths(x)) / lengths(noise), x) * noise
     with torch.no_grad():
         base = net(x)
     highest = x.new_zeros(len(x))
     for _ in range(steps + 1):
-        size = _length(apart)
+        size = over(lengths(apart), x)
         squares, gradient = input_gradient(net, _squares, x + apart, base)  # |df|^2, 2 J^T df
         highest = torch.maximum(highest, squares.sqrt() / size.flatten())
-        uphill = gradient / _as(squares, x).clamp(min=torch.finfo(x.dtype).tiny) - 2 * apart / size**2
-        apart = apart + size / 3 * uphill / _length(uphill).clamp(min=torch.finfo(x.dtype).tiny)
+        uphill = gradient / over(floored(squares), x) - 2 * apart / size**2
+        apart = apart + size / 3 * uphill / over(floored(lengths(uphill)), x)
     return highest
 
 
@@ -137,12 +138,3 @@ def certified_radius(net: AbstractNetwork, x: Tensor, y: Tensor, bound: float | 
 
 def _squares(output: Tensor, base: Tensor) -> Tensor:
     return (output - base).square().flatten(1).sum(1)
-
-
-def _length(rows: Tensor) -> Tensor:
-    return _as(rows.flatten(1).norm(dim=1), rows)
-
-
-def _as(values: Tensor, like: Tensor) -> Tensor:
-    """One value a sample, broadcastable to `like`."""
-    return values.view(-1, *(1 for _ in like.shape[1:]))
