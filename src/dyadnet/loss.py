@@ -27,9 +27,11 @@ class AbstractLoss(abc.ABC):
 
     Attributes:
         curvature: the largest eigenvalue of the Hessian in the output; a proximal step needs `c > -1 / curvature`.
+        exact: whether it has a proximal step.
     """
 
     curvature: float
+    exact = True
 
     @abc.abstractmethod
     def __call__(self, output: Outputs, y: Tensor) -> Float[Tensor, "batch"]:
@@ -38,6 +40,10 @@ class AbstractLoss(abc.ABC):
     @abc.abstractmethod
     def gradient(self, output: Outputs, y: Tensor) -> Outputs:
         """Return `grad l` of every sample with respect to its output, of the output's shape."""
+
+    def applied(self, strength: Strength) -> Strength:
+        """Return the strength of a nudge where this one is asked for: the same, but in circuits."""
+        return strength
 
     def nudge(self, y: Tensor, strength: Strength) -> Callable[[Outputs], Outputs]:
         """Return the proximal step as a function of the output, for many steps with the same targets."""
@@ -172,6 +178,7 @@ class CustomLoss(AbstractLoss):
     """
 
     function: Callable[[Tensor, Tensor], Tensor]
+    exact = False
 
     def __call__(self, output: Outputs, y: Tensor) -> Float[Tensor, "batch"]:
         """Return `function(output, y)`, `(batch,)`."""

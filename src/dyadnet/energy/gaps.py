@@ -33,7 +33,7 @@ class LiftedWiring(AbstractWiring):
         gamma: float,
         steps: Sequence[float] | None = None,
     ) -> None:
-        self.steps = steps
+        self.steps, self.substrate = steps, chain.substrate
         self.chain, self.potentials, self.gamma, self.depth = chain, potentials, gamma, chain.depth
         for k, potential in enumerate(potentials, 1):
             state = chain.states.get(k)

@@ -106,7 +106,8 @@ class LiftedEnergy(AbstractEnergy):
         momentum = how.solver.momentum if isinstance(how.solver, Accelerated) else 0.0
         with _full_precision(inputs):
             wiring.steps = wiring.steps or self._steps(wiring)
-            if not isinstance(how.schedule, Parallel) or isinstance(how.solver, Anderson) or momentum is None:
+            short = isinstance(how.schedule, Parallel) and not isinstance(how.solver, Anderson)
+            if not short or momentum is None or wiring.substrate is not None:
                 return settle(wiring, self.neuron(wiring, output), how)
             factor = step_factor(how, wiring)
             descent = Descent(wiring, output, [factor * step for step in wiring.steps], momentum)

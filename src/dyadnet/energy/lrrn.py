@@ -18,7 +18,7 @@ from torch import Tensor
 
 from dyadnet.energy.base import AbstractEnergy, Output
 from dyadnet.energy.hopfield import under_condition
-from dyadnet.loss import AbstractLoss, CustomLoss, one_hot
+from dyadnet.loss import AbstractLoss, one_hot
 from dyadnet.network.lifted import Lifted
 from dyadnet.network.linearise import Gradients, merge
 from dyadnet.network.quadratic import QuadraticWiring
@@ -80,7 +80,7 @@ class LRRNEnergy(AbstractEnergy):
         Raises:
             ValueError: for a loss without a proximal step.
         """
-        if isinstance(loss, CustomLoss):
+        if not loss.exact:
             raise ValueError("a loss of one's own has no proximal step to nudge an output with: clamp it, without beta")
         gain = self.net.output_gain
         step = loss.nudge(y, beta * gain**2 / float(wiring.blocks[-1].curvature))

@@ -1,6 +1,7 @@
 """What rules and energies need of a network, whatever its connectivity."""
 
 import abc
+import copy
 from collections.abc import Sequence
 from typing import final
 
@@ -8,6 +9,7 @@ from torch import Tensor, nn
 
 from dyadnet.activation import Activation
 from dyadnet.network.state import AbstractState, Activity, States
+from dyadnet.network.substrate import AbstractSubstrate
 from dyadnet.network.wiring import AbstractCoupling, AbstractWiring
 from dyadnet.relax.relaxation import Observer, Relaxation, Solution, settle
 
@@ -17,9 +19,11 @@ class AbstractNetwork(nn.Module, abc.ABC):
 
     Attributes:
         relaxation: how its states reach equilibrium.
+        substrate: what its units are made of; None stands for what is perfect.
     """
 
     relaxation: Relaxation
+    substrate: AbstractSubstrate | None = None
 
     @property
     def differentiable(self) -> bool:
@@ -59,6 +63,18 @@ class AbstractNetwork(nn.Module, abc.ABC):
     def prediction(self, states: Sequence[AbstractState]) -> Tensor:
         """Return what the network answers once its layers have reached these states: those of the output."""
         return states[-1].mean()
+
+    @final
+    def on(self, substrate: AbstractSubstrate | None, relaxation: Relaxation | None = None) -> "AbstractNetwork":
+        """Return the same network with units made of something; modules and parameters are shared, not copied.
+
+        Args:
+            substrate: what they are made of; None stands for what is perfect.
+            relaxation: how states reach equilibrium there; None stands for this network's own.
+        """
+        twin = copy.copy(self)
+        twin.substrate, twin.relaxation = substrate, relaxation or self.relaxation
+        return twin
 
     @final
     def check_steady(self) -> None:

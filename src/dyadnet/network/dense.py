@@ -23,7 +23,7 @@ from dyadnet.network.blocks import as_blocks
 from dyadnet.network.layered import Layered
 from dyadnet.network.linearise import Gradients
 from dyadnet.network.state import AbstractState, Activity, States
-from dyadnet.network.wiring import AbstractCoupling
+from dyadnet.network.wiring import AbstractCoupling, over
 from dyadnet.relax.lanczos import norm_from_below
 from dyadnet.relax.relaxation import Relaxation
 from dyadnet.relax.schedule import AbstractSchedule, Parallel
@@ -146,7 +146,7 @@ class Dense(AbstractHopfield):
 
     def wire(self, x: Tensor, states: States | None = None, copies: int = 1) -> "DenseWiring":
         """Return the wiring for one batch."""
-        return DenseWiring(self, x.flatten(1), dict(enumerate(states or (), 1)), copies)
+        return over(self.substrate, DenseWiring(self, x.flatten(1), dict(enumerate(states or (), 1)), copies))
 
     def changing(self) -> list[str]:
         """Nothing changes between visits."""

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from dyadnet.network.base import AbstractNetwork
 from dyadnet.network.linearise import Gradients
 from dyadnet.network.state import AbstractState, Activity, Pair, States
-from dyadnet.network.wiring import AbstractWiring
+from dyadnet.network.wiring import AbstractWiring, over
 from dyadnet.relax.relaxation import Relaxation
 from dyadnet.relax.schedule import AbstractSchedule, Parallel
 from dyadnet.relax.solver import Damped
@@ -87,7 +87,7 @@ class Energetic(AbstractNetwork):
 
     def wire(self, x: Tensor, states: States | None = None, copies: int = 1) -> "EnergyWiring":
         """Return the wiring for one batch."""
-        return EnergyWiring(self, x.flatten(1), dict(enumerate(states or (), 1)), copies)
+        return over(self.substrate, EnergyWiring(self, x.flatten(1), dict(enumerate(states or (), 1)), copies))
 
     def respond(self, k: int, drive: Tensor) -> Tensor:
         """Return the minimisers of layer k; its drive holds all that they depend on: means, inputs and tilts."""
@@ -124,7 +124,8 @@ class EnergyWiring(AbstractWiring):
 
     def again(self, states: States, copies: int = 1) -> "EnergyWiring":
         """Return the wiring of the same inputs and other states."""
-        return EnergyWiring(self.net, self.states[0].mean(), dict(enumerate(states, 1)), copies)
+        held = dict(enumerate(states, 1))
+        return over(self.substrate, EnergyWiring(self.net, self.states[0].mean(), held, copies))
 
     def state(self, k: int) -> AbstractState:
         """Return the state of layer k."""

@@ -16,13 +16,18 @@ from dyadnet.network.feedback import AbstractFeedback, FeedbackPath, Straight
 from dyadnet.network.modules import hooked, in_sequence, modules_of
 from dyadnet.network.stage import Stage
 from dyadnet.network.state import States
-from dyadnet.network.wiring import ChainWiring
+from dyadnet.network.wiring import ChainWiring, over
 from dyadnet.relax.relaxation import Relaxation
+from dyadnet.relax.schedule import BottomUp
+from dyadnet.relax.solver import Plain
+from dyadnet.relax.stopping import Count
 
 _BATCH_STATISTICS = (nn.modules.batchnorm._BatchNorm,)
 _AFFINE = (nn.Linear, nn.Conv2d, nn.Flatten, nn.Unflatten, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.Identity)
 _MONOTONE = (nn.MaxPool2d, nn.AdaptiveMaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.Flatten, nn.Unflatten)
 _RANDOM = (nn.modules.dropout._DropoutNd,)
+_UPWARD = Relaxation(BottomUp(), Plain(), Count(1))
+"""All that a chain without loops needs."""
 
 
 @final
@@ -123,13 +128,15 @@ class Layered(AbstractHopfield):
     def _twin(self, lam: float, relaxation: Relaxation, feedback: AbstractFeedback | None) -> "Layered":
         modules = {name: module for name, module in self.named_children() if name != "feedback"}
         twin = Layered(modules, self.stages, lam, relaxation, feedback)
-        twin.training = self.training
+        twin.training, twin.substrate = self.training, self.substrate
         return twin
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the output for inputs `x` of shape `(batch, ...)`: at equilibrium, where the network is recurrent."""
         if self.gain != 0:
             return self.relax(x).states[-1].mean()
+        if self.substrate is not None:
+            return self.relax(x, relaxation=_UPWARD).states[-1].mean()
         for stage in self.stages:
             x = stage.activation.f(stage.map(x))
         return x
@@ -141,7 +148,8 @@ class Layered(AbstractHopfield):
 
     def wire(self, x: Tensor, states: States | None = None, copies: int = 1) -> ChainWiring:
         """Return the wiring for one batch."""
-        return ChainWiring(self.stages, self.gain, x, dict(enumerate(states or (), 1)), copies, self.feedback)
+        held = dict(enumerate(states or (), 1))
+        return over(self.substrate, ChainWiring(self.stages, self.gain, x, held, copies, self.feedback))
 
     def groups(self) -> list[tuple[str, list[nn.Parameter]]]:
         """Return the parameters of every stage."""

@@ -30,6 +30,7 @@ from dyadnet.network.modules import hooked, modules_of
 from dyadnet.network.quadratic import Block, QuadraticWiring, block
 from dyadnet.network.stage import Stage
 from dyadnet.network.state import AbstractState, States
+from dyadnet.network.wiring import over
 from dyadnet.relax.relaxation import Relaxation
 from dyadnet.relax.solver import Accelerated
 
@@ -224,7 +225,8 @@ class Lifted(AbstractNetwork):
             raise ValueError(f"{self.stages[0].name} takes {lowest.in_features} inputs, but x has {x.shape[1]}")
         blocks = self._blocks(in_turn=self.units == "in turn")
         sent = torch.addmm(blocks[0].sent, x, blocks[0].up).repeat(copies, 1)
-        return QuadraticWiring(blocks, self.activations, x, sent, dict(enumerate(states or (), 1)))
+        held = dict(enumerate(states or (), 1))
+        return over(self.substrate, QuadraticWiring(blocks, self.activations, x, sent, held))
 
     @torch.no_grad()
     def linear(self, batch: int) -> QuadraticWiring:
@@ -282,7 +284,9 @@ def lifted(net: AbstractNetwork) -> Lifted:
     if isinstance(net, Lifted):
         return net
     if isinstance(net, Layered):
-        return Lifted(net)
+        found = Lifted(net)
+        found.substrate = net.substrate
+        return found
     raise TypeError(f"LRRN trains a Lifted network or a feedforward Layered, not a {type(net).__name__}")
 
 

@@ -20,7 +20,7 @@ from torch import Tensor
 from dyadnet.activation import Activation
 from dyadnet.network.linearise import Gradients
 from dyadnet.network.state import AbstractState, Activity, States
-from dyadnet.network.wiring import AbstractWiring
+from dyadnet.network.wiring import AbstractWiring, over
 from dyadnet.relax.schedule import AbstractSchedule, Parallel
 
 
@@ -98,7 +98,8 @@ class QuadraticWiring(AbstractWiring):
         """Return the wiring of the same inputs and other states."""
         x = self.states[0].mean()
         sent = self.sent[: len(x)].repeat(copies, 1)
-        return QuadraticWiring(self.blocks, self.activations, x, sent, dict(enumerate(states, 1)))
+        held = dict(enumerate(states, 1))
+        return over(self.substrate, QuadraticWiring(self.blocks, self.activations, x, sent, held))
 
     def state(self, k: int) -> AbstractState:
         """Return the state of layer k."""

@@ -32,6 +32,10 @@ class AbstractMovable(AbstractState):
     def of_parts(self, parts: Sequence[Tensor]) -> "AbstractMovable":
         """Return a state with other parts."""
 
+    def units(self) -> Sequence[Tensor | float]:
+        """Return in which unit each part is measured: states as they are, errors amplified to a largest of 1."""
+        return [1.0] * len(self.parts())
+
     def toward(self, old: AbstractState | None, factor: float) -> "AbstractMovable":
         """Return `(1 - factor) old + factor self`, part by part; itself where there is nothing to start from."""
         if factor == 1 or not _comparable(old, self):

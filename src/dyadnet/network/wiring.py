@@ -14,7 +14,7 @@ learn
 
 import abc
 from math import sqrt
-from typing import final
+from typing import TypeVar, final
 
 import torch
 from torch import Tensor
@@ -23,6 +23,7 @@ from dyadnet.network.feedback import AbstractFeedback, Straight
 from dyadnet.network.linearise import NO_DETOURS, AbstractLinearisation, Gradients, merge
 from dyadnet.network.stage import Stage
 from dyadnet.network.state import AbstractState, Activity, States
+from dyadnet.network.substrate import AbstractSubstrate
 from dyadnet.relax.lanczos import norm_from_below
 from dyadnet.relax.schedule import AbstractSchedule, BottomUp, OddEven, Parallel
 
@@ -33,14 +34,26 @@ class AbstractWiring(abc.ABC):
     Attributes:
         depth: the number of layers; they count from 1, and the last one is the output.
         states: the states of the layers that have been visited; 0 is the input.
+        substrate: what the units are made of; None stands for what is perfect.
     """
 
     depth: int
     states: dict[int, AbstractState]
+    substrate: AbstractSubstrate | None = None
 
     @abc.abstractmethod
     def drive(self, k: int) -> Tensor:
         """Return what the means of the other layers send to layer k."""
+
+    @final
+    def received(self, k: int) -> Tensor:
+        """Return what the units of layer k make of their drive."""
+        return self.drive(k) if self.substrate is None else self.substrate.received(k, self.drive(k))
+
+    @final
+    def put(self, k: int, new: AbstractState, factor: float = 1.0) -> None:
+        """Let the units of layer k end up in a new state, towards which they went a share `factor` of the way."""
+        self.states[k] = new if self.substrate is None else self.substrate.moved(k, new, factor)
 
     @abc.abstractmethod
     def feedback(self, k: int) -> Tensor | None:
@@ -75,6 +88,23 @@ class AbstractWiring(abc.ABC):
             states: one a layer.
             copies: how many copies of the batch they hold.
         """
+
+    @final
+    def read(self) -> "AbstractWiring":
+        """Return the wiring of what a measurement says of the states: what the weights learn from."""
+        if self.substrate is None:
+            return self
+        states = [self.substrate.read(k, self.state(k)) for k in range(1, self.depth + 1)]
+        return self.again(states, len(states[0].mean()) // len(self.states[0].mean()))
+
+
+_Wiring = TypeVar("_Wiring", bound=AbstractWiring)
+
+
+def over(substrate: AbstractSubstrate | None, wiring: _Wiring) -> _Wiring:
+    """Return `wiring`, its units made of `substrate`."""
+    wiring.substrate = substrate
+    return wiring
 
 
 class AbstractCoupling(AbstractWiring):
@@ -136,7 +166,7 @@ class ChainWiring(AbstractCoupling):
         """Return the wiring of the same inputs and other states."""
         inputs = self.states[0]
         held = {0: inputs} | dict(enumerate(states, 1))
-        other = ChainWiring(self.stages, self.gain, inputs.mean(), held, copies, self.path)
+        other = over(self.substrate, ChainWiring(self.stages, self.gain, inputs.mean(), held, copies, self.path))
         other.values[1] = inputs, _repeat(self.sent(1)[: len(inputs.mean())], copies)
         other.at = {k: held for k, held in self.at.items() if held[1].affine or k == 1}
         return other
@@ -244,18 +274,32 @@ class ChainWiring(AbstractCoupling):
             k: the layer.
             forget: whether its state goes as well.
         """
-        _, at = self.at.pop(k, (None, None))
+        below, at = self.at.pop(k, (None, None))
         self.values.pop(k, None)
-        error = self.state(k).error()
+        state = self.state(k)
+        error = state.error()
         if forget:
             del self.states[k]
         straight = self.path if isinstance(self.path, Straight) else None
         if error is None or at is None:
             return {} if straight else {k - 1: None}, {}
-        below, grads = at.pull(error, down=k > 1 and straight is None)
+        sent, grads = at.pull(error, down=k > 1 and straight is None)
+        if self.substrate is not None:
+            grads = self._learn_read(k, below, state)
         if straight is None:
-            return {k - 1: below}, grads
+            return {k - 1: sent}, grads
         return {j: straight.send(j, error) for j in range(1, k)} if k == self.depth else {}, grads
+
+    def _learn_read(self, k: int, below: AbstractState | None, state: AbstractState) -> Gradients:
+        """What stage k learns from readings of its error, and of the mean below where it last travelled up."""
+        assert self.substrate is not None
+        assert below is not None
+        mean, error = (
+            (self.substrate.read(k - 1, below) if k > 1 else below).mean(),
+            self.substrate.read(k, state).error(),
+        )
+        assert error is not None
+        return self.stages[k - 1].linearise(lambda: mean, self.detours).pull(error, down=False)[1]
 
     def learn(self, deltas: dict[int, Tensor]) -> Gradients:
         """Return the gradients of `sum_k <map_k(mean_{k-1}), delta_k>`."""

@@ -87,11 +87,11 @@ def propagate(
     arrived: dict[int, Tensor | None] = {}  # feedback from layers that will not change again
     output, grads = None, Gradients()
     for i, group in enumerate(order):
-        messages = {k: (wiring.drive(k), arrived[k] if k in arrived else wiring.feedback(k)) for k in group}
+        messages = {k: (wiring.received(k), arrived[k] if k in arrived else wiring.feedback(k)) for k in group}
         if output is None and wiring.depth in messages:
             output = net.activations[-1].f(messages[wiring.depth][0])
         for k in group:  # messages are popped: a state holds on to what it needs of them
-            wiring.states[k] = neuron(k, *messages.pop(k), wiring.states.get(k))
+            wiring.put(k, neuron(k, *messages.pop(k), wiring.states.get(k)))
         for k in sorted((k for k in group if last[k] == i), reverse=True):
             # Neither the layer above nor one below reads the state any more.
             unread = k == wiring.depth or k + 1 in finished

@@ -154,10 +154,9 @@ def one_pass(
     moved: dict[int, Tensor] = {}
     for group in schedule.one_pass(wiring.depth, generator):
         for k, new in _proposals(wiring, neuron, group):
-            old = wiring.states.get(k)
             if measure:
-                moved[k] = distance(old, new)
-            wiring.states[k] = new.toward(old, factor)
+                moved[k] = distance(wiring.states.get(k), new)
+            wiring.put(k, new.toward(wiring.states.get(k), factor), factor)
     return moved
 
 
@@ -171,7 +170,7 @@ def _proposals(wiring: AbstractWiring, neuron: Neuron, group: Group) -> list[tup
     """Return the layers of a group with the states that their messages of now would put them in."""
     proposed: list[tuple[int, AbstractMovable]] = []
     for k in group:
-        new = neuron(k, wiring.drive(k), wiring.feedback(k), wiring.states.get(k))
+        new = neuron(k, wiring.received(k), wiring.feedback(k), wiring.states.get(k))
         if not isinstance(new, AbstractMovable):
             raise TypeError(f"{type(new).__name__} cannot be relaxed: let it derive from AbstractMovable")
         proposed.append((k, new))

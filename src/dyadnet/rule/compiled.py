@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, fx
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from dyadnet.loss import AbstractLoss, CustomLoss, Loss, as_loss, one_hot
+from dyadnet.loss import AbstractLoss, Loss, as_loss, one_hot
 from dyadnet.network.base import AbstractNetwork
 from dyadnet.network.state import States
 from dyadnet.rule.base import AbstractRule, Estimate
@@ -124,7 +124,7 @@ def _scaled_sum(a: Any, b: Any, *, alpha: float = 1) -> Any:
 
 def _targets(loss: AbstractLoss, y: Tensor, output: Tensor) -> Tensor:
     """Classes as soft labels, which need no check of their range in the graph."""
-    return y if isinstance(loss, CustomLoss) else one_hot(y, output)
+    return one_hot(y, output) if loss.exact else y
 
 
 def _random(node: fx.Node) -> bool:

@@ -53,9 +53,9 @@ def continual_gradients(
     tolerance, solution, looked = how.stop.tolerance_for(x.dtype), free, []
     totals: Gradients = {ours: torch.zeros_like(ours) for ours, _ in pairs}
     for _ in range(how.stop.most):
-        before = energy.gradients(energy.wire(x, solution.states), weights)
+        before = energy.gradients(energy.wire(x, solution.states).read(), weights)
         solution = energy.minimise(energy.wire(x, solution.states), output, once)
-        now = energy.gradients(energy.wire(x, solution.states), weights)
+        now = energy.gradients(energy.wire(x, solution.states).read(), weights)
         with torch.no_grad():
             for ours, theirs in pairs:
                 change = now[theirs] - before[theirs]

@@ -77,7 +77,7 @@ def contrast(
         pairs = zip(others.states, free.states, strict=True)
         nudged = wiring.again([Activity(torch.cat([a.mean(), b.mean()])) for a, b in pairs], len(weights) + 1)
         scaled.append(free_weight / batch)
-    return energy.gradients(nudged, scaled), others
+    return energy.gradients(nudged.read(), scaled), others
 
 
 def repeated(states: States, copies: int, *, complex_: bool = False) -> States:

@@ -226,7 +226,10 @@ class DualPropagation(AbstractRule):
     def _nudged(self, loss: AbstractLoss, a: Tensor, y: Tensor, split: Split, activation: Activation) -> Dyad:
         """Return the output layer."""
         batch = split.scale / self.beta
-        plus, minus = split.plus / batch, split.minus / batch
+        plus, minus = loss.applied(split.plus / batch), -loss.applied(-split.minus / batch)
+        assert not isinstance(plus, Tensor)
+        assert not isinstance(minus, Tensor)
+        split = Split(split.alpha, plus * batch, minus * batch, split.scale)
         if self.output == "sprovr":
             return Dyad((loss.proximal(a, y, plus), loss.proximal(a, y, -minus)), None, split, activation)
         shift = self.alpha * plus - (1 - self.alpha) * minus

@@ -81,8 +81,8 @@ class Dyadic(AbstractRule):
         reach = self._two_phases if exact and self.form != "joint" else self._joint
         wiring, solution = reach(net, loss, x, y, states, relaxation)
         with torch.no_grad():
-            grads = wiring.gradients()
-            output = net.respond(wiring.depth, wiring.drive(wiring.depth))
+            grads = wiring.read().gradients()
+            output = net.respond(wiring.depth, wiring.received(wiring.depth))
         pairs = [wiring.state(k) for k in range(1, wiring.depth + 1)]
         return Estimate(loss(output, y).mean(), output, grads, pairs, solution.iterations, solution)
 

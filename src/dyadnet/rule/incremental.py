@@ -60,7 +60,7 @@ def incremental(
     totals: Gradients = {ours: torch.zeros_like(ours) for ours, _ in pairs}
     for _ in range(relaxation.stop.most):
         solution = moving.minimise(wiring, output, once)
-        grads = moving.gradients(wiring, weights)
+        grads = moving.gradients(wiring.read(), weights)
         with torch.no_grad():
             for ours, theirs in pairs:
                 totals[ours] += grads[theirs]

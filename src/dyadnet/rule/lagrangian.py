@@ -51,6 +51,10 @@ class Held(AbstractMovable):
         """Return another layer."""
         return Held(parts[0], parts[1] if len(parts) > 1 else None)
 
+    def units(self) -> Sequence[Tensor | float]:
+        """Return 1 for the activity, and the largest error of the batch for errors."""
+        return [1.0] if self.delta is None else [1.0, self.delta.abs().max()]
+
 
 @final
 @dataclass(frozen=True, eq=False)
@@ -73,6 +77,10 @@ class Multiplied(AbstractMovable):
     def of_parts(self, parts: Sequence[Tensor]) -> "Held":
         """Return the layer as plain tensors."""
         return Held(parts[0], parts[1] if len(parts) > 1 else None)
+
+    def units(self) -> Sequence[Tensor | float]:
+        """Return those of the plain tensors."""
+        return self.of_parts(self.parts()).units()
 
     def error(self) -> Tensor | None:
         """Return `delta_k = f'(a_k) * lambda_k`."""

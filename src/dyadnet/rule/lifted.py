@@ -15,7 +15,7 @@ from dyadnet.energy.base import Output
 from dyadnet.energy.gaps import LiftedWiring
 from dyadnet.energy.lifted import LiftedEnergy
 from dyadnet.energy.unknown import Unknown
-from dyadnet.loss import AbstractLoss, CustomLoss, Loss, SquaredError, as_loss, one_hot
+from dyadnet.loss import AbstractLoss, Loss, SquaredError, as_loss, one_hot
 from dyadnet.network.state import States
 from dyadnet.relax.relaxation import Relaxation
 from dyadnet.relax.schedule import OddEven, Parallel
@@ -53,7 +53,7 @@ def one_phase(
     start(wiring, output)
     solution = energy.minimise(wiring, output, relaxation)
     scale = (1 if beta == inf else beta) * energy.gamma ** (wiring.depth - 1)
-    grads = energy.gradients(wiring, [1 / (scale * len(x))])
+    grads = energy.gradients(wiring.read(), [1 / (scale * len(x))])
     kept = solution.states if keep_states else None
     return Estimate(loss(prediction, y).mean(), prediction, grads, kept, solution.iterations, solution)
 
@@ -66,7 +66,7 @@ def pulled(loss: AbstractLoss, prediction: Tensor, y: Tensor, beta: float) -> Ou
     """
     if beta == inf:
         return clamped(target(loss, prediction, y))
-    y = y if isinstance(loss, CustomLoss) else one_hot(y, prediction)  # once, not at every step
+    y = one_hot(y, prediction) if loss.exact else y  # once, not at every step
     if isinstance(loss, SquaredError):
         nudge = loss.nudge(y, beta)
         return lambda drive, before: nudge(drive)

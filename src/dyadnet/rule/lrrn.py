@@ -84,7 +84,7 @@ class LRRN(AbstractRule):
         else:
             lowest = 1 / net.discount(1)  # in units of the lowest layer, which is the first to learn
             value, solution = lowest * energy.value(x, free.states).mean(), free
-            grads = energy.gradients(wiring, [lowest / len(x)])
+            grads = energy.gradients(wiring.read(), [lowest / len(x)])
             if not net.rho(net.depth):  # what inference left of its error is no gradient
                 grads |= {p: torch.zeros_like(p) for p in net.stages[-1].parameters()}
         kept = free.states if keep_states else None

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from dyadnet.activation import half_square
 from dyadnet.energy.base import Output
-from dyadnet.loss import AbstractLoss, CustomLoss, Strength
+from dyadnet.loss import AbstractLoss, Strength
 from dyadnet.network.base import AbstractHopfield, AbstractNetwork
 
 
@@ -16,9 +16,10 @@ def nudged(net: AbstractNetwork, loss: AbstractLoss, y: Tensor, strength: Streng
     losses without a proximal step, the loss is linearised at the state before: a fixed point of the updates is
     stationary all the same.
     """
+    strength = loss.applied(strength)
     if isinstance(net, AbstractHopfield):
         readout = net.activations[-1]
-        if readout.potential is half_square and not isinstance(loss, CustomLoss):
+        if readout.potential is half_square and loss.exact:
             step = loss.nudge(y, strength)
             return lambda drive, before: readout.f(step(drive))
 

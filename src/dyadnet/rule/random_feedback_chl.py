@@ -91,7 +91,7 @@ class RandomFeedbackCHL(AbstractRule):
         held = settle(wiring, under_condition(net, last, output), how, generator=generator)
         pairs = zip(free.states, held.states, strict=True)
         both = wiring.again([Activity(torch.cat([a.mean(), b.mean()])) for a, b in pairs], copies=2)
-        grads = outer_products(both, [-1 / len(x), 1 / len(x)])
+        grads = outer_products(both.read(), [-1 / len(x), 1 / len(x)])
         return two_phase_estimate(loss, y, free, held, grads, keep_states=keep_states)
 
     def _checked(self, net: AbstractNetwork) -> Layered:

@@ -55,6 +55,6 @@ class RecurrentBackprop(AbstractRule):
         neuron = multiplied(hopfield(net, "recurrent backpropagation").activations, loss, x, y)
         solution = settle(wiring, neuron, self.relaxation or net.relaxation, generator=generator)
         with torch.no_grad():
-            grads, output = wiring.gradients(), solution.states[-1].mean()
+            grads, output = wiring.read().gradients(), solution.states[-1].mean()
         kept = solution.states if keep_states else None
         return Estimate(loss(output, y).mean(), output, grads, kept, solution.iterations, solution)

@@ -1,0 +1,164 @@
+"""A chip: one specimen of a device that carries one network; and a rule that learns on it."""
+
+import dataclasses
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor
+
+from dyadnet.hardware.device import Device
+from dyadnet.hardware.synapses import Synapses
+from dyadnet.hardware.teaching import Taught, Teaching
+from dyadnet.hardware.units import Circuit, Reading, Units
+from dyadnet.hardware.updates import PulsedOptimizer
+from dyadnet.loss import Loss, as_loss
+from dyadnet.network.base import AbstractNetwork
+from dyadnet.network.linearise import Gradients
+from dyadnet.network.state import States
+from dyadnet.relax.relaxation import Relaxation
+from dyadnet.relax.stopping import Count
+from dyadnet.rule.base import AbstractRule, Estimate
+
+
+@final
+class Chip:
+    """One specimen of a device, made for one network.
+
+    Weights are all parameters with more than one dimension; biases are digital and exact.
+
+    Args:
+        device: the imperfections.
+        net: the network; its weights of now set the units of full scales and pulses.
+        seed: of what differs from specimen to specimen.
+        grads: an estimate of the gradient, from which offsets of updates take their size.
+
+    Raises:
+        ValueError: for offsets of updates without an estimate.
+
+    >>> from dyadnet import Layered
+    >>> net = Layered.from_sequential(nn.Sequential(nn.Linear(2, 1, bias=False)))
+    >>> _ = net.stages[0].map.weight.data.copy_(torch.tensor([[1.0, 0.2]]))
+    >>> chip = Chip(Device(synapses=Synapses(bits=2)), net)
+    >>> chip.predict(net, torch.ones(1, 2)), net(torch.ones(1, 2)).detach()
+    (tensor([[1.]]), tensor([[1.2000]]))
+    """
+
+    def __init__(self, device: Device, net: AbstractNetwork, seed: int = 0, grads: Gradients | None = None) -> None:
+        self.device, self.seed = device, seed
+        weights = [p for p in net.parameters() if p.dim() > 1]
+        seeds = torch.randint(2**62, (2, len(weights)), generator=torch.Generator().manual_seed(seed)).tolist()
+        self.stored = {p: device.synapses.made(p, s) for p, s in zip(weights, seeds[0], strict=True)}
+        self.changed = {p: device.updates.made(p, s) for p, s in zip(weights, seeds[1], strict=True)}
+        self.made: dict[int, tuple[Tensor, Tensor]] = {}
+        self.offsets: dict[Tensor, Tensor] = {}
+        if device.updates.offset:
+            if grads is None:
+                raise ValueError("offsets of updates are in units of a gradient: hand in an estimate of it")
+            sizes = {p: grads[p].square().mean().sqrt() for p in weights if p in grads}
+            self.offsets = {p: size * self.changed[p].offset for p, size in sizes.items()}
+
+    @contextmanager
+    def written(self, generator: torch.Generator | None = None) -> Iterator[None]:
+        """Put the weights as the chip has them in the place of those that are wanted, and these back afterwards.
+
+        Args:
+            generator: of errors of writing.
+        """
+        wanted = {p: p.data for p in self.stored} if self.device.synapses != Synapses() else {}
+        try:
+            for p in wanted:
+                p.data = self.stored[p](p.detach(), generator)
+            yield
+        finally:
+            for p, data in wanted.items():
+                p.data = data
+
+    def circuit(self, net: AbstractNetwork, generator: torch.Generator) -> AbstractNetwork:
+        """Return the network as its units are on the chip; its parameters are the same.
+
+        Args:
+            net: the network.
+            generator: of what differs from visit to visit.
+        """
+        units, reading = self.device.units, self.device.reading
+        if units == Units() and reading == Reading():
+            return net
+        how = cut_off(net.relaxation, units.passes)
+        return net.on(Circuit(units, reading, self.seed, generator, self.made), how)
+
+    @torch.no_grad()
+    def predict(self, net: AbstractNetwork, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Return what the network answers on the chip, as it is read.
+
+        Args:
+            net: the network that the chip was made for.
+            x: inputs `(batch, ...)`.
+            generator: of what differs from reading to reading; None stands for a fixed seed.
+        """
+        generator = generator or torch.Generator().manual_seed(0)
+        with self.written(generator):
+            return self.circuit(net, generator)(x)
+
+    def optimizer(self, base: torch.optim.Optimizer, seed: int = 0) -> torch.optim.Optimizer:
+        """Return an optimiser whose changes the chip's devices make; the base itself where these are exact.
+
+        Args:
+            base: asks for changes.
+            seed: of the randomness of pulses.
+        """
+        return base if self.device.updates.exact else PulsedOptimizer(base, self.changed, seed)
+
+    def saturated(self) -> float:
+        """Return the share of weights that are stuck or would have to be larger than what can be stored."""
+        total = sum(p.numel() for p in self.stored)
+        return sum(stored.saturated(p) * p.numel() for p, stored in self.stored.items()) / max(total, 1)
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class OnChip(AbstractRule):
+    """A rule at work on a chip: it sees the weights that the chip has and reads states as the chip lets it.
+
+    What it estimates for the weights as they are is the gradient for the weights as they are wanted.
+
+    Args:
+        rule: any rule. Backpropagation through autograd meets the weights of the chip alone; `Lagrangian`, the same in
+            messages, meets units and readings too.
+        chip: made for the network that is trained.
+    """
+
+    rule: AbstractRule
+    chip: Chip
+
+    def estimate(
+        self,
+        net: AbstractNetwork,
+        loss: Loss,
+        x: Tensor,
+        y: Tensor,
+        *,
+        states: States | None = None,
+        generator: torch.Generator | None = None,
+        keep_states: bool = True,
+    ) -> Estimate:
+        """Estimate on the chip; the rule's own randomness and the chip's come from the same generator."""
+        chip, generator = self.chip, generator or torch.Generator().manual_seed(0)
+        teaching = chip.device.teaching
+        if teaching != Teaching():
+            loss = Taught(as_loss(loss), teaching, chip.seed, generator)
+        with chip.written(generator):
+            step = self.rule.estimate(
+                chip.circuit(net, generator), loss, x, y, states=states, generator=generator, keep_states=keep_states
+            )
+        return dataclasses.replace(step, grads=self._offset(step.grads)) if chip.offsets else step
+
+    def _offset(self, grads: Gradients) -> Gradients:
+        return Gradients({p: g + self.chip.offsets[p] if p in self.chip.offsets else g for p, g in grads.items()})
+
+
+def cut_off(relaxation: Relaxation, passes: int | None) -> Relaxation:
+    """Return a relaxation that ends after so many passes; as it is for None."""
+    return relaxation if passes is None else dataclasses.replace(relaxation, stop=Count(passes))
