@@ -1,4 +1,4 @@
-"""The command line: `dyadnet train | compare | audit | evaluate | export | resume | data | info`.
+"""The command line: `dyadnet train | compare | audit | robustness | evaluate | export | resume | data | info`.
 
 Exit codes: 0 done, 1 the work failed or was interrupted, 2 the request was wrong.
 """
@@ -22,6 +22,7 @@ from dyadnet.arguments import Command, parse
 from dyadnet.audit.table import lines
 from dyadnet.names import RequestError
 from dyadnet.progress import watcher
+from dyadnet.sweeping import Robustness, go_on
 from dyadnet.train import checkpoint, folder
 from dyadnet.train.auditing import SETTINGS, audit
 from dyadnet.train.compare import Comparison, compare, read_comparison
@@ -161,7 +162,9 @@ class Resume:
         command = folder.read_config(self.run)["command"]
         if command == "audit":
             raise RequestError(f"{self.run} holds an audit, which takes no time to resume: run it again, --overwrite")
-        if command == "compare":
+        if command == "robustness":
+            go_on(self.run, console)
+        elif command == "compare":
             self._compare(console)
         else:
             self._train(console)
@@ -236,6 +239,9 @@ class Info:
         console.print(f"solvers:   {'; '.join(names.defaults(names.SOLVERS))}", soft_wrap=True)
         console.print(f"feedback:  {'; '.join(names.defaults(names.PATHS))}", soft_wrap=True)
         console.print(f"binary:    {'; '.join(names.defaults(names.BINARY))}", soft_wrap=True)
+        console.print(
+            f"hardware:  {', '.join(names.DEVICES)}, with {', '.join(names.device_settings())}", soft_wrap=True
+        )
         console.print(f"terms:     {names.defaults(names.TERMS)[0].removeprefix('terms:')}", soft_wrap=True)
         console.print(f"data sets: {', '.join(data.DATASETS)}, or an .npz file")
         for name, value in environment().items():
@@ -246,6 +252,7 @@ COMMANDS: dict[str, type[Command]] = {
     "train": Train,
     "compare": Compare,
     "audit": Audit,
+    "robustness": Robustness,
     "evaluate": Evaluate,
     "export": Export,
     "resume": Resume,

@@ -22,6 +22,8 @@ from dyadnet.binary.mirror_descent import MDTanh, MDTanhStable
 from dyadnet.binary.momentum import CorrectedMomentum
 from dyadnet.binary.prox_quant import ProxQuant
 from dyadnet.binary.straight_through import STE, BinaryConnect
+from dyadnet.hardware import presets
+from dyadnet.hardware.device import Device
 from dyadnet.loss import AbstractLoss, cross_entropy, squared_error
 from dyadnet.network.feedback import DirectFeedback, FeedbackPath, KolenPollack, RandomFeedback, SignSymmetric
 from dyadnet.network.lifted import Terms
@@ -100,6 +102,13 @@ BINARY: dict[str, type[AbstractMethod]] = {
     "bop": Bop,
 }
 TERMS = {"terms": Terms}
+DEVICES: dict[str, Device] = {
+    "ideal": Device(),
+    "reram": presets.RERAM,
+    "pcm": presets.PCM,
+    "capacitor": presets.CAPACITOR,
+    "optical": presets.OPTICAL,
+}
 LOSSES: dict[str, AbstractLoss] = {"cross-entropy": cross_entropy, "squared-error": squared_error}
 
 
@@ -175,6 +184,39 @@ def binary(specification: str) -> AbstractMethod:
         RequestError: for an unknown method or setting, or a value out of range.
     """
     return _specified(BINARY, specification, "method for binary weights")
+
+
+def device(specification: str) -> Device:
+    """Return the device that a technology and settings of its parts name.
+
+    >>> device("ideal:reading.noise=0.001,synapses.bits=4").sources()
+    {'synapses.bits': 4, 'reading.noise': 0.001}
+
+    Raises:
+        RequestError: for an unknown technology or setting, or a value out of range.
+    """
+    name, settings = _split(specification)
+    found, hints = _pick(DEVICES, name, "device"), device_settings()
+    unknown = sorted(set(settings) - set(hints))
+    if unknown:
+        raise RequestError(f"a device has no setting {unknown[0]!r}; it has {_list(hints)}")
+    values = {key: _numbers(key, value, hints[key]) for key, value in settings.items()}
+    return _made(found.replaced, name, values)
+
+
+def device_settings() -> dict[str, Any]:
+    """Return the settings that a device takes on the command line, `part.setting`, each with its type."""
+    parts = get_type_hints(Device).items()
+    settings = {f"{part}.{name}": hint for part, made in parts for name, hint in get_type_hints(made).items()}
+    del settings["synapses.model"]  # an object, not a number
+    return settings
+
+
+def _numbers(key: str, value: str, hint: Any) -> Any:
+    """Read a number, or several joined by slashes where a tuple is wanted."""
+    if get_origin(hint) is tuple:
+        return tuple(_value(key, part, float) for part in value.split("/"))
+    return _value(key, value, hint)
 
 
 def terms(settings: str) -> Terms:

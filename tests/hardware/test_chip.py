@@ -107,19 +107,19 @@ def test_what_differs_from_specimen_to_specimen_follows_the_seed(device: Device)
     assert not torch.equal(on_chip(name, device, seed=1), on_chip(name, Device()))
 
 
-@pytest.mark.parametrize("name", ["equilibrium propagation", "dual propagation", "dyadic, skew", "lagrangian"])
+@pytest.mark.parametrize("name", ["equilibrium propagation", "dual propagation"])
 def test_averaged_readings_err_less_by_the_root_of_their_number(name: str) -> None:
     def spread(reads: int) -> float:
         device = Device(reading=Reading(noise=1e-3, reads=reads))
-        drawn = torch.stack([on_chip(name, device, draw=draw) for draw in range(200)])
+        drawn = torch.stack([on_chip(name, device, draw=draw) for draw in range(60)])
         return float(drawn.var(0).sum().sqrt())
 
-    # 200 draws of some dozen gradients: the ratio of standard deviations is within 10 % with more than 99.9 %
+    # 60 draws of some dozen gradients: the ratio of standard deviations is within 10 % with 99 %
     assert spread(1) / spread(16) == pytest.approx(4, rel=0.1)
 
 
-@pytest.mark.parametrize(("beta", "most"), [(0.05, 1.0), (0.5, 1.0)])
-def test_noise_on_states_counts_over_beta(beta: float, most: float) -> None:
+@pytest.mark.parametrize("beta", [0.05, 0.5])
+def test_noise_on_states_counts_over_beta(beta: float) -> None:
     """Each phase is read with noise; the contrast is divided by `2 beta`."""
     net, noise = layered(1.0), 1e-4
     rule, (x, y) = EquilibriumPropagation(beta), batch()
@@ -128,12 +128,12 @@ def test_noise_on_states_counts_over_beta(beta: float, most: float) -> None:
     drawn = torch.stack(
         [
             OnChip(rule, chip).estimate(net, LOSS, x, y, generator=torch.Generator().manual_seed(i)).grads[last]
-            for i in range(400)
+            for i in range(120)
         ]
     )
     expected = noise * sqrt(2) / (2 * beta) / sqrt(len(x))
-    # 1200 values: their standard deviation is within 7 % with 99.9 %
-    assert float(drawn.std(0).square().mean().sqrt()) == pytest.approx(expected, rel=0.07 * most)
+    # 360 values: their standard deviation is within 12 % with 99.9 %
+    assert float(drawn.std(0).square().mean().sqrt()) == pytest.approx(expected, rel=0.12)
 
 
 def test_a_stronger_nudge_bears_more_noise() -> None:

@@ -22,7 +22,8 @@ CONFIG, METRICS, RESULT, COMPARISON, AUDIT, REPORT = (
     "audit.json",
     "report.html",
 )
-_OWN = {CONFIG, METRICS, RESULT, COMPARISON, AUDIT, REPORT, checkpoint.NAME, checkpoint.PREVIOUS}
+CELLS, ROBUSTNESS = "cells.jsonl", "robustness.json"
+_OWN = {CONFIG, METRICS, RESULT, COMPARISON, AUDIT, CELLS, ROBUSTNESS, REPORT, checkpoint.NAME, checkpoint.PREVIOUS}
 _SCALARS = "events.out.tfevents."  # how TensorBoard's files begin
 
 
@@ -42,7 +43,7 @@ def check(folder: Path, *, overwrite: bool = False) -> None:
     if foreign:
         raise RequestError(f"{folder} holds what is not a run's own ({foreign}); name an empty or a new folder")
     if not overwrite:
-        done = any((folder / name).exists() for name in (RESULT, COMPARISON, AUDIT))
+        done = any((folder / name).exists() for name in (RESULT, COMPARISON, AUDIT, ROBUSTNESS))
         what = "a finished run" if done else f"an unfinished run ({resuming(folder)} goes on with it)"
         raise RequestError(f"{folder} already holds {what}; name another folder, or add --overwrite")
 
@@ -89,7 +90,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     config = read_json(path)
     if (
         not isinstance(config, dict)
-        or config.get("command") not in ("train", "compare", "audit")
+        or config.get("command") not in ("train", "compare", "audit", "robustness")
         or "settings" not in config
     ):
         raise RequestError(f"{path} is not a run's configuration")

@@ -18,6 +18,7 @@ from dyadnet.binary import diagnostics
 from dyadnet.binary.course import Course
 from dyadnet.binary.optimizer import BinaryOptimizer
 from dyadnet.binary.statistics import reestimated
+from dyadnet.hardware.chip import Chip
 from dyadnet.loss import AbstractLoss
 from dyadnet.network.base import AbstractNetwork
 from dyadnet.network.feedback import Straight
@@ -26,6 +27,7 @@ from dyadnet.network.state import States
 from dyadnet.relax.relaxation import Relaxation, Solution
 from dyadnet.rule.base import AbstractRule, Estimate
 from dyadnet.rule.lrrn import LRRN
+from dyadnet.train.on_hardware import installed, judged
 from dyadnet.train.optimizing import make_optimizer, rate_factor
 from dyadnet.train.plan import Plan, choose, make, tolerance
 from dyadnet.train.settings import Settings
@@ -61,6 +63,7 @@ class Training:
     order: torch.Generator
     rule_generator: torch.Generator
     history: list[Metrics] = field(default_factory=list)
+    chip: Chip | None = None
 
     @property
     def steps(self) -> int:
@@ -124,7 +127,7 @@ def prepare(settings: Settings, rule: str, seed: int, dataset: data.Dataset) -> 
         raise names.RequestError("batch-norm cannot normalise a last batch of one sample: take another batch-size")
     course = Course(settings.epochs * steps, steps, len(dataset.train))
     optimizer = make_optimizer(net, settings, course, seed)
-    return Training(
+    training = Training(
         settings,
         data.resident(dataset, device),
         plan,
@@ -137,6 +140,7 @@ def prepare(settings: Settings, rule: str, seed: int, dataset: data.Dataset) -> 
         order=torch.Generator().manual_seed(seed),
         rule_generator=torch.Generator().manual_seed(seed),
     )
+    return installed(training, seed, *first_batch(training, settings.batch_size))
 
 
 def pick_device(name: str) -> torch.device:
@@ -213,6 +217,7 @@ def train_epoch(
             held_out = evaluate(training, training.dataset.validation)
             metrics |= {f"validation_{name}": value for name, value in held_out.items()}
     metrics |= tally.metrics() | _latents(training, before)
+    metrics |= {"saturated": training.chip.saturated()} if training.chip else {}
     metrics |= {"learning_rate": rate, "seconds": seconds, "step_ms": 1e3 * seconds / training.steps}
     if settings.align_every and (epoch % settings.align_every == 0 or epoch == settings.epochs):
         metrics |= agreement(training)
@@ -288,11 +293,12 @@ def evaluate(training: Training, split: data.Split | None = None) -> dict[str, f
     """
     training.net.eval()
     split, total, right, missing = split or training.dataset.test, 0.0, 0, 0
-    for x, y in data.batches(training.dataset, split, 1000, normalise=training.settings.normalise):
-        output, solution = _predict(training.net, x)
-        total += training.loss(output, y).sum().item()
-        right += int((output.argmax(1) == y).sum())
-        missing += 0 if solution is None else unsettled(solution, tolerance(training.settings, training.relaxation))
+    with judged(training) as net:
+        for x, y in data.batches(training.dataset, split, 1000, normalise=training.settings.normalise):
+            output, solution = _predict(net, x)
+            total += training.loss(output, y).sum().item()
+            right += int((output.argmax(1) == y).sum())
+            missing += 0 if solution is None else unsettled(solution, tolerance(training.settings, training.relaxation))
     found = {"loss": total / len(split), "accuracy": right / len(split)}
     return found | {"unconverged": missing / len(split)} if has_loops(training.net) else found
 

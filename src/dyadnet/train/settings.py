@@ -88,6 +88,8 @@ class Settings:
     """Which weights are binary: all by default, or not those of the first or the last layer, or only inner ones."""
     binary_scale: Literal["channel"] | None = None
     """What stands for a weight of 1: 1, or the mean size of the initial weights of every output channel."""
+    hardware: str | None = None
+    """Train on an imperfect circuit: reram, pcm, capacitor or optical, or ideal:reading.noise=1e-3,synapses.bits=4."""
     clip: float | None = None
     """Largest norm of the gradient over all parameters."""
     epochs: int = 20
