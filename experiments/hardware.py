@@ -120,3 +120,7 @@ def main(study: Study) -> None:
         "rules": [asdict(tolerance) for tolerance in found],
     }
     folder.write_json(RESULTS / f"{name}.json", result)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Study))

@@ -41,6 +41,7 @@ class Backprop(AbstractRule):
         keep_states: bool = True,
     ) -> Estimate:
         """Differentiate the mean loss; there are no states to start from or to keep."""
+        net = net.on(None)  # autograd knows no substrate
         if not net.differentiable:
             chain(net)
         parameters = [p for p in net.parameters() if p.requires_grad]

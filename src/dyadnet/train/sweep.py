@@ -80,6 +80,8 @@ class Sweep:
             given = getattr(self, name)
             if not given or len(set(given)) < len(given):
                 raise RequestError(f"a sweep needs {name}, each of them once, not {' '.join(map(str, given))!r}")
+        for rule in self.rules:
+            names.rule(rule)
         for cell in self.cells():
             names.rule(cell.named)
             names.device(self.placed(cell).hardware or "ideal")
@@ -151,8 +153,10 @@ def _workers(jobs: int, cluster: str | None) -> Iterator[Callable[..., Any]]:
 
 def append(path: Path, record: Record) -> None:
     """Write the record of a cell to a folder."""
-    with (path / folder.CELLS).open("a") as file:
-        file.write(json.dumps(record) + "\n")
+    file = path / folder.CELLS
+    whole = not file.exists() or file.read_bytes()[-1:] in (b"", b"\n")  # a kill may have cut the last line off
+    with file.open("a") as lines:
+        lines.write(("" if whole else "\n") + json.dumps(record) + "\n")
 
 
 def written(path: Path) -> dict[Cell, Record]:
