@@ -1,4 +1,4 @@
-"""The command line: `dyadnet train | compare | audit | evaluate | export | resume | data | info`.
+"""The command line: `dyadnet train | compare | audit | evaluate | export | estimate | resume | data | info`.
 
 Exit codes: 0 done, 1 the work failed or was interrupted, 2 the request was wrong.
 """
@@ -20,6 +20,7 @@ from rich.text import Text
 from dyadnet import data, names
 from dyadnet.arguments import Command, parse
 from dyadnet.audit.table import lines
+from dyadnet.estimation import EstimateCosts
 from dyadnet.names import RequestError
 from dyadnet.progress import watcher
 from dyadnet.train import checkpoint, folder
@@ -248,6 +249,7 @@ COMMANDS: dict[str, type[Command]] = {
     "audit": Audit,
     "evaluate": Evaluate,
     "export": Export,
+    "estimate": EstimateCosts,
     "resume": Resume,
     "data": Data,
     "info": Info,
