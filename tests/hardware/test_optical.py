@@ -1,7 +1,9 @@
 """Networks on an optical machine: their equilibria, how rules run on it, and what is refused."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
+import jaxtyping
 import numpy as np
 import pytest
 import torch
@@ -155,6 +157,14 @@ def test_a_distorted_machine_still_points_uphill_but_not_quite_the_way_of_its_ne
         assert 0.5 < cosine < 0.9999
 
 
+@pytest.fixture
+def at_a_users_speed() -> Iterator[None]:
+    """Shapes are checked by the other tests; here thousands of products are made."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
 def digits() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     bunch = load_digits()
     x = torch.tensor(bunch.data, dtype=torch.float32) / 16
@@ -162,6 +172,7 @@ def digits() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     return x[:1300], y[:1300], x[1300:], y[1300:]
 
 
+@pytest.mark.usefixtures("at_a_users_speed")
 @pytest.mark.parametrize(
     ("rule", "structure", "distorted"),
     [(EquilibriumPropagation(0.5), "symmetric", True), (Dyadic(1.0), "skew", False)],
