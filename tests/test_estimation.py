@@ -1,6 +1,7 @@
 """The command `dyadnet estimate`."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -110,3 +111,11 @@ def test_runs_without_an_estimate_are_refused(tmp_path: Path, capsys: pytest.Cap
     assert "LRRN has no estimate" in run(capsys, finished(tmp_path / "b", "64-128-10, lifted", "lrrn"))[2]
     (finished(tmp_path / "c", "64-128-10") / folder.RESULT).unlink()
     assert "has no result yet" in run(capsys, tmp_path / "c")[2]
+
+
+def test_the_how_to_shows_what_the_command_prints(capsys: pytest.CaptureFixture[str]):
+    page = (Path(__file__).parent.parent / "docs/how-to/estimate-energy-and-latency.md").read_text()
+    shown = re.search(r"\$ dyadnet estimate (.*)\n([^$`]+)```", page)
+    assert shown is not None
+    code, out, _ = run(capsys, *shown[1].split())
+    assert (code, out) == (0, shown[2])
