@@ -12,6 +12,7 @@ specimen of the circuit for every seed. States lie in [0, 1]: noise is in shares
 
 from dataclasses import asdict, dataclass, replace
 
+import tyro
 from common import RESULTS, place
 from rich.console import Console
 from rich.progress import track

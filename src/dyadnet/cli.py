@@ -1,4 +1,4 @@
-"""The command line: `dyadnet train | compare | audit | robustness | evaluate | export | resume | data | info`.
+"""The command line: `dyadnet train | compare | audit | robustness | evaluate | export | estimate | resume | data | info`.
 
 Exit codes: 0 done, 1 the work failed or was interrupted, 2 the request was wrong.
 """
@@ -20,6 +20,7 @@ from rich.text import Text
 from dyadnet import data, names
 from dyadnet.arguments import Command, parse
 from dyadnet.audit.table import lines
+from dyadnet.estimation import EstimateCosts
 from dyadnet.names import RequestError
 from dyadnet.progress import watcher
 from dyadnet.sweeping import Robustness, go_on
@@ -255,6 +256,7 @@ COMMANDS: dict[str, type[Command]] = {
     "robustness": Robustness,
     "evaluate": Evaluate,
     "export": Export,
+    "estimate": EstimateCosts,
     "resume": Resume,
     "data": Data,
     "info": Info,
