@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from dyadnet.activation import IDENTITY, half_square
 from dyadnet.network.autoencoder import Autoencoder
 from dyadnet.network.base import AbstractNetwork
-from dyadnet.network.implicit import LeastPoint
+from dyadnet.network.implicit import AbstractQuadratic, LeastPoint
 from dyadnet.network.layered import Layered
 from dyadnet.network.linearise import Gradients, merge
 from dyadnet.network.modules import hooked, modules_of
@@ -76,7 +76,7 @@ class Terms:
 
 
 @final
-class Lifted(AbstractNetwork):
+class Lifted(AbstractQuadratic):
     """A chain whose layers regress on the layer below and reconstruct it; it learns by `LRRN`.
 
     The modules of the chain are shared, under their names. Its prediction is the energy's least point, not the
@@ -228,10 +228,15 @@ class Lifted(AbstractNetwork):
 
     @torch.no_grad()
     def linear(self, batch: int) -> QuadraticWiring:
-        """Return the wiring of the same quadratics without inputs, biases and boxes: the least point is zero."""
+        """Return the wiring of the same quadratics without inputs, biases and boxes."""
         blocks = [replace(b, sent=torch.zeros_like(b.sent)) for b in self._blocks(in_turn=False)]
         x, sent = blocks[0].up.new_zeros(batch, len(blocks[0].up)), blocks[0].sent.expand(batch, -1)
         return QuadraticWiring(blocks, self.activations, x, sent, {})
+
+    def inside(self, k: int, s: Tensor) -> Tensor:
+        """Return which states of layer k lie inside the range of its activation."""
+        activation = self.activations[k - 1]
+        return (s > activation.lower) & (s < activation.upper)
 
     def _blocks(self, *, in_turn: bool) -> list[Block]:
         """The quadratics of all layers; units of the output always move together."""
