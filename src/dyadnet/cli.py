@@ -237,6 +237,7 @@ class Info:
         console.print(f"feedback:  {'; '.join(names.defaults(names.PATHS))}", soft_wrap=True)
         console.print(f"binary:    {'; '.join(names.defaults(names.BINARY))}", soft_wrap=True)
         console.print(f"terms:     {names.defaults(names.TERMS)[0].removeprefix('terms:')}", soft_wrap=True)
+        console.print(f"circuit:   {names.defaults(names.CIRCUIT)[0].removeprefix('circuit:')}", soft_wrap=True)
         console.print(f"data sets: {', '.join(data.DATASETS)}, or an .npz file")
         for name, value in environment().items():
             console.print(f"{name + ':':10} {value}")

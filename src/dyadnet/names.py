@@ -22,6 +22,7 @@ from dyadnet.binary.mirror_descent import MDTanh, MDTanhStable
 from dyadnet.binary.momentum import CorrectedMomentum
 from dyadnet.binary.prox_quant import ProxQuant
 from dyadnet.binary.straight_through import STE, BinaryConnect
+from dyadnet.hardware.circuit import Circuit
 from dyadnet.loss import AbstractLoss, cross_entropy, squared_error
 from dyadnet.network.feedback import DirectFeedback, FeedbackPath, KolenPollack, RandomFeedback, SignSymmetric
 from dyadnet.network.lifted import Terms
@@ -100,6 +101,7 @@ BINARY: dict[str, type[AbstractMethod]] = {
     "bop": Bop,
 }
 TERMS = {"terms": Terms}
+CIRCUIT = {"circuit": Circuit}
 LOSSES: dict[str, AbstractLoss] = {"cross-entropy": cross_entropy, "squared-error": squared_error}
 
 
@@ -187,6 +189,18 @@ def terms(settings: str) -> Terms:
         RequestError: for an unknown setting, or a value out of range.
     """
     return _specified(TERMS, f"terms:{settings}", "terms")
+
+
+def circuit(settings: str) -> Circuit:
+    """Return the circuit of a resistive network.
+
+    >>> circuit("input_gain=200").input_gain
+    200.0
+
+    Raises:
+        RequestError: for an unknown setting, or a value out of range.
+    """
+    return _specified(CIRCUIT, f"circuit:{settings}", "circuit")
 
 
 def specification(known: Mapping[str, Callable[..., Any]], thing: Any) -> str:

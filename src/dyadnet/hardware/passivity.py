@@ -4,9 +4,9 @@ A nudge of strength `beta < 0` is a negative conductance at every output. The nu
 
     |beta| < lambda_min(S_L),      S_1 = diag(h_1),      S_k = diag(h_k) - c A g_k^T S_{k-1}^-1 g_k
 
-with S the Schur complement of the outputs: what holds them with all hidden nodes eliminated, in the worst case, where no
-diode conducts. Beyond, the updates settle at a saddle or nowhere, and what is learned from there may have the wrong sign
-in every layer. Nudges towards the target are ordinary conductances, and of any strength.
+with S the Schur complement of the outputs: what holds them with all hidden nodes eliminated, in the worst case, where
+no diode conducts. Beyond, the updates settle at a saddle or nowhere, and what is learned from there may have the wrong
+sign in every layer. Nudges towards the target are ordinary conductances, and of any strength.
 """
 
 from typing import TYPE_CHECKING

@@ -9,12 +9,13 @@ which is where the power is stationary that the layers turn into heat, halved an
 
     E(v) = sum_k (c/A)^(k-L) [ 1/2 sum_ij g^k_ij (A v^{k-1}_i - v^k_j)^2 - sum_j b_j v_j ] .
 
-Without amplifiers that is Maxwell's principle; with those of Kendall et al. (2020), `c = 1/A`, layers further down count
-`A^2` times more each. Inputs are the voltages of sources, each with its negative: `v^0 = A_in [x, -x]`. Diodes keep the
-first half of a hidden layer from falling below `-V_D` (excitatory), the second from rising above `V_D` (inhibitory);
-outputs have none. A layer given the layers next to it is separable, and its least point exact:
+Without amplifiers that is Maxwell's principle; with those of Kendall et al. (2020), `c = 1/A`, a layer counts `A^2`
+times as much as the one above. Inputs are the voltages of sources, each with its negative: `v^0 = A_in [x, -x]`. Diodes
+keep the first half of a hidden layer from falling below `-V_D` (excitatory), the second from rising above `V_D`
+(inhibitory); outputs have none. A layer given the layers next to it is separable, and its least point exact:
 
-    v_j = clip( ( A sum_i g^k_ij v_i + c sum_l g^{k+1}_jl v_l + b_j ) / h_j ),     h_j = sum_i g^k_ij + c A sum_l g^{k+1}_jl
+    v_j = clip( ( A sum_i g^k_ij v_i + c sum_l g^{k+1}_jl v_l + b_j ) / h_j )
+    h_j = sum_i g^k_ij + c A sum_l g^{k+1}_jl
 """
 
 from collections.abc import Sequence

@@ -64,14 +64,14 @@ class AbstractNetwork(nn.Module, abc.ABC):
         """
         return None
 
-    def check_nudge(self, loss: AbstractLoss, strength: Strength) -> None:  # noqa: B027: most networks have no bound
+    def check_nudge(self, loss: AbstractLoss, strength: Strength) -> None:
         """Refuse a nudge away from the target under which no energy would have a minimum.
 
         Raises:
             ValueError: naming the bound.
         """
 
-    def project_(self) -> None:  # noqa: B027: most parameters are free
+    def project_(self) -> None:
         """Bring the parameters back to where they may be, after a step of an optimiser."""
 
     def prediction(self, states: Sequence[AbstractState]) -> Tensor:
