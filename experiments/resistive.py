@@ -8,15 +8,15 @@ both nudged phases start from the free one. Adam moves the conductances, and tho
 0. A tenth of the training images is held out: the gain of the inputs was chosen on them, among 100, 200 and 400 (which
 `--which tuning` does again), and the epoch that counts is that which is best on them.
 
-Beside the centred nudge stand the one towards the target alone, which is passive at any strength, and the gradient of the
-free equilibrium, by implicit differentiation.
+Beside the centred nudge stand the one towards the target alone, which is passive at any strength, and the gradient of
+the free equilibrium, by implicit differentiation.
 """
 
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import tyro
-from common import run, run_all
+from common import run_all
 
 from dyadnet.train.compare import Comparison
 from dyadnet.train.settings import Settings
@@ -58,7 +58,7 @@ def main(experiment: Experiment) -> None:
     """Run and store."""
     settings = replace(SETTINGS, data_root=experiment.data_root)
     if experiment.which == "mnist":
-        run("mnist-resistive", Comparison(RULES, experiment.seeds, settings))
+        run_all("mnist-resistive", {"784-512-10": Comparison(RULES, experiment.seeds, settings)})
         return
     short = replace(settings, epochs=1, train_samples=20000)
     gains = {f"input gain {gain}": replace(short, circuit=f"input_gain={gain}") for gain in GAINS}
