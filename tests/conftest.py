@@ -8,7 +8,7 @@ import torch
 from hypothesis import settings
 
 HERE = Path(__file__).parent
-CORE_FOLDERS = {"network", "relax", "energy", "rule", "audit", "lrrn", "binary"}
+CORE_FOLDERS = {"network", "relax", "energy", "rule", "audit", "lrrn", "binary", "hardware"}
 CORE_FILES = {"test_activation.py", "test_loss.py", "test_contracts.py"}
 
 settings.register_profile("fixed", max_examples=40, derandomize=True, database=None, deadline=None)

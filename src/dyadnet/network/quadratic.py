@@ -131,7 +131,7 @@ class QuadraticWiring(AbstractWiring):
         Raises:
             TypeError: always.
         """
-        raise TypeError("layers that minimise an energy in common have no errors to learn from: use LRRN")
+        raise TypeError("layers that minimise an energy in common have no errors to learn from: use LRRN, or contrasts")
 
     def best_factor(self, schedule: AbstractSchedule, iterations: int, margin: float) -> float:
         """Return 1, or 1/2 for simultaneous updates.
