@@ -24,7 +24,14 @@ from dyadnet.binary.prox_quant import ProxQuant
 from dyadnet.binary.straight_through import STE, BinaryConnect
 from dyadnet.hardware.circuit import Circuit
 from dyadnet.loss import AbstractLoss, cross_entropy, squared_error
-from dyadnet.network.feedback import DirectFeedback, FeedbackPath, KolenPollack, RandomFeedback, SignSymmetric
+from dyadnet.network.feedback import (
+    DirectFeedback,
+    FeedbackPath,
+    KolenPollack,
+    Mismatched,
+    RandomFeedback,
+    SignSymmetric,
+)
 from dyadnet.network.lifted import Terms
 from dyadnet.relax.relaxation import Relaxation
 from dyadnet.relax.schedule import AbstractSchedule, BottomUp, OddEven, Parallel, RandomOrder, Sweeps
@@ -87,6 +94,7 @@ PATHS: dict[str, type[FeedbackPath]] = {
     "sign-symmetric": SignSymmetric,
     "kolen-pollack": KolenPollack,
     "direct": DirectFeedback,
+    "mismatched": Mismatched,
 }
 BINARY: dict[str, type[AbstractMethod]] = {
     "adaste": AdaSTE,

@@ -20,15 +20,14 @@ from typing import Literal, NoReturn, final
 import torch
 from torch import Tensor, nn
 
-from dyadnet.activation import IDENTITY, half_square
+from dyadnet.activation import IDENTITY
 from dyadnet.network.autoencoder import Autoencoder
 from dyadnet.network.base import AbstractNetwork
+from dyadnet.network.boxed import boxed_linear
 from dyadnet.network.implicit import AbstractQuadratic, LeastPoint
 from dyadnet.network.layered import Layered
 from dyadnet.network.linearise import Gradients, merge
-from dyadnet.network.modules import hooked, modules_of
 from dyadnet.network.quadratic import Block, QuadraticWiring, block
-from dyadnet.network.stage import Stage
 from dyadnet.network.state import AbstractState, States
 from dyadnet.relax.relaxation import Relaxation
 from dyadnet.relax.solver import Accelerated
@@ -130,7 +129,7 @@ class Lifted(AbstractQuadratic):
         for name, module in chain.named_children():
             self.add_module(name, module)
         self.stages, self.activations, self.depth = chain.stages, chain.activations, len(chain.stages)
-        self.maps = tuple(_linear(stage) for stage in chain.stages)
+        self.maps = tuple(boxed_linear(stage, "lifted network") for stage in chain.stages)
         self.terms = terms or Terms()
         self.output_gain, self.units = output_gain, units
         self.relaxation = relaxation or Relaxation(solver=Accelerated())
@@ -289,17 +288,3 @@ def lifted(net: AbstractNetwork) -> Lifted:
     if isinstance(net, Layered):
         return Lifted(net)
     raise TypeError(f"LRRN trains a Lifted network or a feedforward Layered, not a {type(net).__name__}")
-
-
-def _linear(stage: Stage) -> nn.Linear:
-    """The only map of a stage, apart from flattening, once its neurons are seen to be projections."""
-    maps = [module for module in modules_of(stage.map) if not isinstance(module, nn.Flatten)]
-    if len(maps) != 1 or type(maps[0]) is not nn.Linear or hooked(maps[0]):
-        names = ", ".join(type(module).__name__ for module in maps) or "nothing"
-        raise TypeError(f"{stage.name}: a lifted network is made of one plain nn.Linear a stage, not of {names}")
-    if stage.activation.potential is not half_square:
-        raise TypeError(
-            f"{stage.name} has the activation {stage.activation.name}: the layers of a lifted network lie in boxes, "
-            "which takes ReLU, Hardtanh or no activation"
-        )
-    return maps[0]
