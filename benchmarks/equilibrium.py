@@ -168,8 +168,8 @@ def measure(case: Case, settings: Settings) -> Row:
         "network": case.network,
         "iterations": case.iterations,
         "samples": rounds,
-        "ms": {name: _spread([1e3 * time for time in values]) for name, values in times.items()},
-        "speedup": _spread([theirs / ours for ours, theirs in zip(times["ours"], times["textbook"], strict=True)]),
+        "ms": {name: spread([1e3 * time for time in values]) for name, values in times.items()},
+        "speedup": spread([theirs / ours for ours, theirs in zip(times["ours"], times["textbook"], strict=True)]),
         "bound": round(case.bound(), 2),
         "difference": apart,
         "rounding": rounding(case, settings, ours, theirs),
@@ -229,7 +229,7 @@ def table(rows: Sequence[Row]) -> Table:
     return shown
 
 
-def _spread(values: Sequence[float]) -> Spread:
+def spread(values: Sequence[float]) -> Spread:
     """Return the median and the quartiles."""
     low, middle, high = quantiles(values, n=4, method="inclusive")
     return {"median": round(middle, 4), "low": round(low, 4), "high": round(high, 4)}

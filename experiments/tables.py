@@ -370,6 +370,7 @@ TABLES: dict[str, Table] = {
     "fashion-structure": partial(feedback_table, name="fashion-structure"),
     "mnist-contrast": partial(feedback_table, name="mnist-contrast"),
     "fashion-contrast": partial(feedback_table, name="fashion-contrast"),
+    "mnist-resistive": partial(feedback_table, name="mnist-resistive"),
     "mnist-binary-tuning": partial(tuning_table, name="mnist-binary-tuning"),
     "fashion-binary-tuning": partial(tuning_table, name="fashion-binary-tuning"),
     "mnist-binary": partial(binary_table, name="mnist-binary"),
@@ -387,6 +388,7 @@ TABLES: dict[str, Table] = {
     "benchmark-equilibrium": partial(benchmark_table, name="equilibrium"),
     "benchmark-packed": partial(benchmark_table, name="packed"),
     "benchmark-binary": partial(benchmark_table, name="binary"),
+    "benchmark-resistive": partial(benchmark_table, name="resistive"),
     "benchmark-predictive-coding": partial(benchmark_table, name="predictive_coding"),
 }
 

@@ -248,8 +248,10 @@ def test_the_report_says_what_was_chosen(tmp_path: Path, tiny: list[str], run: R
         ("--epochs 0", "epochs must be at least 1"),
         ("--epochz 3", "there is no option --epochz (did you mean --epochs?)"),
         ("--network rnn", "invalid choice 'rnn' for argument '--network'. Expected one of ('cnn', 'dense', 'hopfield'"),
-        ("--network None", "--network takes {mlp,cnn,vgg,vgg16,resnet18,hopfield,lifted,dense}: "),
+        ("--network None", "--network takes {mlp,cnn,vgg,vgg16,resnet18,hopfield,lifted,dense,resistive}: "),
         ("--rule equilibrium-propagation --lam 0", "a layered network of lam=0 has no energy: take lam above 1/2"),
+        ("--rule dyadic --network resistive", "layers that minimise an energy in common have no errors to learn from"),
+        ("--rule lagrangian --network resistive", "a resistive network has an energy of its own"),
         ("--rule backprop --network hopfield", "lam=0 has loops, and this rule is for feedforward chains"),
         ("--rule dyadic --network dense --lam 0", "lam is for layered networks, and for the dense one of structure"),
         ("--rule dyadic --order up", "there is no order 'up'"),
@@ -468,13 +470,14 @@ def test_info_lists_what_can_be_named_without_heavy_imports():
     assert set(names.RULES) <= set(lines)
     assert any("alpha=0.5" in line for line in lines)
     for told in (
-        "networks:  mlp, cnn, vgg, vgg16, resnet18, hopfield, lifted, dense",
+        "networks:  mlp, cnn, vgg, vgg16, resnet18, hopfield, lifted, dense, resistive",
         "feedback:  random:scale=1.0,seed=0; sign",
     ):
         assert any(line.startswith(told) for line in lines)
     for told in (
         "binary:    adaste:alpha=10.0,mu=0.001",
         "terms:     gamma=0.1,regression=1.0",
+        "circuit:   input_gain=100.0,gain=1.0",
         "orders:    sweeps, bottom-up, odd-even, parallel",
     ):
         assert any(line.startswith(told) for line in lines)

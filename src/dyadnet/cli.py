@@ -244,6 +244,7 @@ class Info:
             f"hardware:  {', '.join(names.DEVICES)}, with {', '.join(names.device_settings())}", soft_wrap=True
         )
         console.print(f"terms:     {names.defaults(names.TERMS)[0].removeprefix('terms:')}", soft_wrap=True)
+        console.print(f"circuit:   {names.defaults(names.CIRCUIT)[0].removeprefix('circuit:')}", soft_wrap=True)
         console.print(f"data sets: {', '.join(data.DATASETS)}, or an .npz file")
         for name, value in environment().items():
             console.print(f"{name + ':':10} {value}")

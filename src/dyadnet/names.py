@@ -23,9 +23,17 @@ from dyadnet.binary.momentum import CorrectedMomentum
 from dyadnet.binary.prox_quant import ProxQuant
 from dyadnet.binary.straight_through import STE, BinaryConnect
 from dyadnet.hardware import presets
+from dyadnet.hardware.circuit import Circuit
 from dyadnet.hardware.device import Device
 from dyadnet.loss import AbstractLoss, cross_entropy, squared_error
-from dyadnet.network.feedback import DirectFeedback, FeedbackPath, KolenPollack, RandomFeedback, SignSymmetric
+from dyadnet.network.feedback import (
+    DirectFeedback,
+    FeedbackPath,
+    KolenPollack,
+    Mismatched,
+    RandomFeedback,
+    SignSymmetric,
+)
 from dyadnet.network.lifted import Terms
 from dyadnet.relax.relaxation import Relaxation
 from dyadnet.relax.schedule import AbstractSchedule, BottomUp, OddEven, Parallel, RandomOrder, Sweeps
@@ -88,6 +96,7 @@ PATHS: dict[str, type[FeedbackPath]] = {
     "sign-symmetric": SignSymmetric,
     "kolen-pollack": KolenPollack,
     "direct": DirectFeedback,
+    "mismatched": Mismatched,
 }
 BINARY: dict[str, type[AbstractMethod]] = {
     "adaste": AdaSTE,
@@ -109,6 +118,7 @@ DEVICES: dict[str, Device] = {
     "capacitor": presets.CAPACITOR,
     "optical": presets.OPTICAL,
 }
+CIRCUIT = {"circuit": Circuit}
 LOSSES: dict[str, AbstractLoss] = {"cross-entropy": cross_entropy, "squared-error": squared_error}
 
 
@@ -229,6 +239,18 @@ def terms(settings: str) -> Terms:
         RequestError: for an unknown setting, or a value out of range.
     """
     return _specified(TERMS, f"terms:{settings}", "terms")
+
+
+def circuit(settings: str) -> Circuit:
+    """Return the circuit of a resistive network.
+
+    >>> circuit("input_gain=200").input_gain
+    200.0
+
+    Raises:
+        RequestError: for an unknown setting, or a value out of range.
+    """
+    return _specified(CIRCUIT, f"circuit:{settings}", "circuit")
 
 
 def specification(known: Mapping[str, Callable[..., Any]], thing: Any) -> str:

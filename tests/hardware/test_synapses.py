@@ -35,7 +35,7 @@ def test_larger_weights_are_clipped_at_full_scale() -> None:
 def test_programming_error(on_off: float) -> None:
     """Two conductances of independent errors, over the range: `sqrt(2) sigma W / (1 - 1 / on_off)`."""
     weight = torch.full((40_000,), 0.4, dtype=torch.float64)
-    weight[0] = 1.0
+    weight[0] = -1.0
     off = (stored(Synapses(programming=(0.01,), on_off=on_off), weight) - weight)[1:]
     # conductances of 0 cannot err downwards: with a range from 1/4.5 none comes near
     least = 1 / on_off
@@ -49,7 +49,7 @@ def test_programming_error(on_off: float) -> None:
 
 def test_programming_error_follows_its_polynomial() -> None:
     synapses = Synapses(programming=(0.002, 0.03, -0.02), on_off=4.0)
-    made = synapses.made(torch.ones(1, dtype=torch.float64), 0)
+    made = synapses.made(torch.tensor([-1.0], dtype=torch.float64), 0)
     for share in (0.2, 0.8):
         g = made.conductances(torch.full((50_000,), share, dtype=torch.float64), torch.Generator().manual_seed(0))[0]
         wanted = 0.25 + 0.75 * share
@@ -69,9 +69,19 @@ def test_mismatch_is_relative_and_fixed() -> None:
 def test_mismatch_leaves_an_offset_where_the_range_does_not_reach_zero() -> None:
     """`w = 0` is the difference of two smallest conductances, which are not the same."""
     weight = torch.zeros(40_000, dtype=torch.float64)
-    weight[0] = 1.0
+    weight[0] = -1.0
     off = stored(Synapses(mismatch=0.1, on_off=5.0), weight)[1:]
     assert float(off.std()) == pytest.approx(0.1 * 2**0.5 * 0.2 / 0.8, rel=0.02)
+
+
+def test_conductances_themselves_stay_within_their_range() -> None:
+    """Weights that are nowhere negative are held by one device each."""
+    weight = WEIGHT.abs()
+    found = stored(Synapses(on_off=5.0), weight)
+    torch.testing.assert_close(found, weight.clamp(min=0.2))
+    noisy = stored(Synapses(programming=(0.2,)), weight)
+    assert float(noisy.min()) == 0
+    assert float((noisy - weight)[weight > 0.9].std()) == pytest.approx(0.2, rel=0.05)
 
 
 def test_stuck_devices() -> None:

@@ -3,15 +3,15 @@
 import pytest
 import torch
 
-from dyadnet.hardware.units import Circuit, Reading, Units
+from dyadnet.hardware.units import Reading, RealUnits, Units
 from dyadnet.network.state import Activity, Pair
 from dyadnet.rule.lagrangian import Held
 
 N = 40_000
 
 
-def circuit(units: Units | None = None, reading: Reading | None = None, draw: int = 0) -> Circuit:
-    return Circuit(units or Units(), reading or Reading(), 0, torch.Generator().manual_seed(draw))
+def circuit(units: Units | None = None, reading: Reading | None = None, draw: int = 0) -> RealUnits:
+    return RealUnits(units or Units(), reading or Reading(), 0, torch.Generator().manual_seed(draw))
 
 
 def read(reading: Reading, value: float) -> torch.Tensor:

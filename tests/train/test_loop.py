@@ -23,6 +23,7 @@ from dyadnet.train.loop import (
     training_batches,
 )
 from dyadnet.train.optimizing import rate_factor
+from dyadnet.train.run import Request, summarise
 from dyadnet.train.settings import Settings
 
 Make = Callable[..., Training]
@@ -212,6 +213,21 @@ def test_a_lifted_network_answers_with_its_gain(training_for: Make):
     torch.testing.assert_close(*outputs)
     expected = float(training.loss(outputs[1], y).mean())
     assert evaluate(training)["loss"] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("rule", ["equilibrium-propagation:beta=0.1,variant=positive", "coupled-learning", "backprop"])
+def test_a_resistive_network_learns_and_its_conductances_stay_physical(training_for: Make, rule: str):
+    training = training_for(rule, network="resistive", circuit="input_gain=5", learning_rate=0.01, epochs=3)
+    before = sum(int((g == 0).sum()) for g in training.net.conductances)
+    accuracies = [train_epoch(training)["test_accuracy"] for _ in range(3)]
+    assert accuracies[-1] > 0.9
+    assert all(float(g.detach().min()) == 0 for g in training.net.conductances)
+    assert sum(int((g == 0).sum()) for g in training.net.conductances) != before
+    record = summarise(Request(rule, 0, training.settings), training)
+    assert record["network"] == "8-12-3, resistive"
+    energy = record["relaxation"].get("energy", [])  # backpropagation does not relax
+    assert energy == sorted(energy, reverse=True)
+    assert bool(energy) == (rule != "backprop")
 
 
 def test_augmented_batches_differ_from_the_images(training_for: Make, images: Dataset):

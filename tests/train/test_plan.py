@@ -8,6 +8,7 @@ from torch import nn
 
 from dyadnet import Dense, Layered, names
 from dyadnet.energy.lifted import LiftedEnergy
+from dyadnet.hardware.circuit import Circuit
 from dyadnet.names import RequestError
 from dyadnet.network.lifted import Lifted, Terms
 from dyadnet.relax.relaxation import Relaxation
@@ -90,6 +91,16 @@ def test_lrrn_gets_a_lifted_network_of_the_terms_asked_for():
     assert exact.relaxation.stop == Residual(1e-4, 200)
 
 
+@pytest.mark.parametrize("rule", [*ENERGIES, "backprop"])
+def test_a_resistive_network_has_the_circuit_asked_for(rule: str):
+    assert chosen(rule, network="resistive") == Plan("resistive", None, None, None, None, "squared-error")
+    net, _, relaxation = made(rule, network="resistive", circuit="input_gain=20,gain=4,current_gain=0.25")
+    assert net.circuit == Circuit(input_gain=20.0, gain=4.0, current_gain=0.25)
+    assert [len(b) for b in net.currents] == [6, 5, 3]
+    assert net.relaxation == relaxation == Relaxation(OddEven(), Plain(), Residual(1e-5, 200))
+    assert made(rule, network="resistive", iterations=4)[2].stop == Count(4)
+
+
 def test_feedback_takes_the_path_asked_for():
     net, _, _ = made("feedback-alignment", feedback="kolen-pollack:seed=3")
     assert len(list(net.parameters())) == 2 * 3 + 2
@@ -124,6 +135,23 @@ def test_complex_nudges_get_a_holomorphic_activation():
         ("dyadic", {"network": "dense", "feedback": "random"}, "feedback is for chains of layers, not for dense"),
         ("lrrn", {"feedback": "random"}, "feedback is for chains of layers, not for lifted"),
         ("lrrn", {"lam": 0.0}, "lam is for networks with feedback, not for lifted ones"),
+        ("equilibrium-propagation", {"circuit": "gain=2"}, "circuit is for the resistive network, not for hopfield"),
+        (
+            "backprop",
+            {"network": "resistive", "terms": "gamma=1"},
+            "terms is for the lifted network, not for resistive",
+        ),
+        (
+            "backprop",
+            {"network": "resistive", "activation": "relu"},
+            "activation is for other networks: a resistive one",
+        ),
+        ("backprop", {"network": "resistive", "init": "he"}, "init is for layered networks: a resistive one draws its"),
+        (
+            "coupled-learning",
+            {"network": "resistive", "lam": 1.0},
+            "lam is for networks with feedback, not for resistive",
+        ),
         ("lrrn", {"coupling_decay": 1.0}, "coupling-decay is for networks with feedback, not for lifted ones"),
         ("dyadic", {"terms": "gamma=0.1"}, "terms is for the lifted network, not for hopfield"),
         ("backprop", {"output_gain": 2.0}, "output-gain is for the lifted network, not for mlp"),

@@ -39,7 +39,7 @@ def test_settings_come_back_from_json_as_they_were():
         ({"hidden": ("8",)}, "hidden must be a list of whole numbers"),
         (
             {"network": "resnet"},
-            "network must be mlp or cnn or vgg or vgg16 or resnet18 or hopfield or lifted or dense or "
+            "network must be mlp or cnn or vgg or vgg16 or resnet18 or hopfield or lifted or dense or resistive or "
             "nothing, not 'resnet'",
         ),
         ({"network": ["mlp"]}, "network must be mlp"),

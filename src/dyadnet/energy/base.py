@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from dyadnet.network.base import AbstractNetwork
 from dyadnet.network.linearise import Gradients
 from dyadnet.network.state import Neuron, States
 from dyadnet.network.wiring import AbstractWiring
@@ -74,3 +75,11 @@ class AbstractEnergy(abc.ABC):
             wiring: with the copies of the batch in its states.
             weights: one a copy.
         """
+
+
+class AbstractMinimiser(AbstractNetwork):
+    """A network that descends an energy of its own, as physical systems do."""
+
+    @abc.abstractmethod
+    def own_energy(self) -> AbstractEnergy:
+        """Return that energy."""

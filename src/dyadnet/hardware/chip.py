@@ -12,7 +12,7 @@ from torch import Tensor
 from dyadnet.hardware.device import Device
 from dyadnet.hardware.synapses import Synapses
 from dyadnet.hardware.teaching import Taught, Teaching
-from dyadnet.hardware.units import Circuit, Reading, Units
+from dyadnet.hardware.units import Reading, RealUnits, Units
 from dyadnet.hardware.updates import PulsedOptimizer
 from dyadnet.loss import Loss, as_loss
 from dyadnet.network.base import AbstractNetwork
@@ -87,7 +87,7 @@ class Chip:
         if units == Units() and reading == Reading():
             return net
         how = cut_off(net.relaxation, units.passes)
-        return net.on(Circuit(units, reading, self.seed, generator, self.made), how)
+        return net.on(RealUnits(units, reading, self.seed, generator, self.made), how)
 
     @torch.no_grad()
     def predict(self, net: AbstractNetwork, x: Tensor, generator: torch.Generator | None = None) -> Tensor:

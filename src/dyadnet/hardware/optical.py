@@ -29,7 +29,7 @@ from dyadnet.network.base import AbstractHopfield
 from dyadnet.network.dense import Dense, DenseWiring
 from dyadnet.network.linearise import Gradients
 from dyadnet.network.state import AbstractState, Activity, Pair, States
-from dyadnet.network.wiring import AbstractCoupling
+from dyadnet.network.wiring import AbstractCoupling, over
 from dyadnet.relax.relaxation import Relaxation
 from dyadnet.relax.schedule import AbstractSchedule
 
@@ -100,7 +100,7 @@ class OpticalMachine(AbstractHopfield):
         per_volt = 1.0 if saturation is None else saturation.a
         inner.input = inner.input.clamp(self.calibration.low * per_volt, self.calibration.high * per_volt)
         back = write(inner.weights.T, self.modulator, self.calibration)
-        return OpticalWiring(inner, self.written(), back)
+        return over(self.substrate, OpticalWiring(inner, self.written(), back))
 
     def changing(self) -> list[str]:
         """Nothing changes between visits."""
@@ -126,7 +126,7 @@ class OpticalWiring(AbstractCoupling):
 
     def again(self, states: States, copies: int = 1) -> "OpticalWiring":
         """Return the wiring of the same inputs and other states; nothing is written anew."""
-        return OpticalWiring(self.inner.again(states, copies), self.forth, self.back)
+        return over(self.substrate, OpticalWiring(self.inner.again(states, copies), self.forth, self.back))
 
     def state(self, k: int) -> AbstractState:
         """Return the state of layer k."""

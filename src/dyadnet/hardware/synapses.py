@@ -5,7 +5,8 @@ A weight `w` of full scale `W` is held by two conductances in shares of the larg
     g^+- = r + (1 - r) max(0, +-w / W),        w' = W (g^+ - g^-) / (1 - r)
 
 and each conductance is, in turn: rounded to a level, programmed with an error, off by what its device is off, stuck,
-and drifting. What a device is off by is fixed when it is made; programming errs anew at every writing.
+and drifting. What a device is off by is fixed when it is made; programming errs anew at every writing. A weight that is
+nowhere negative when the circuit is made is one of conductances itself: `g = max(r, w / W)`, `w' = W g`.
 """
 
 from dataclasses import dataclass
@@ -101,12 +102,13 @@ class Stored(nn.Module):
         self.full_scale = synapses.full_scale and synapses.full_scale * float(weight.detach().square().mean().sqrt())
         self.errors = torch.Generator().manual_seed(seed)
         """Of programming errors, where nobody hands in another."""
-        both = (2, *weight.shape)
+        self.paired = bool((weight < 0).any())
+        shape = (2 if self.paired else 1, *weight.shape)
 
         def drawn(spread: float) -> Tensor:
-            return (spread * torch.randn(both, generator=generator)).to(weight)
+            return (spread * torch.randn(shape, generator=generator)).to(weight)
 
-        fate = torch.rand(both, generator=generator).to(weight)
+        fate = torch.rand(shape, generator=generator).to(weight)
         low, high = fate < synapses.stuck / 2, fate > 1 - synapses.stuck / 2
         self.register_buffer("gain", 1 + drawn(synapses.mismatch))
         self.register_buffer("low", low)
@@ -130,7 +132,7 @@ class Stored(nn.Module):
         return weight + (full_scale * share - wanted)
 
     def conductances(self, share: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Return `g^+` and `g^-` in shares of the largest conductance, `(2, ...)`.
+        """Return `g^+` and `g^-` in shares of the largest conductance, `(2, ...)`, or `g` alone, `(1, ...)`.
 
         Args:
             share: weights in shares of full scale, in [-1, 1].
@@ -138,7 +140,10 @@ class Stored(nn.Module):
         """
         s = self.synapses
         least = 1 / s.on_off
-        g = least + (1 - least) * torch.stack([share, -share]).clamp(min=0)
+        if self.paired:
+            g = least + (1 - least) * torch.stack([share, -share]).clamp(min=0)
+        else:
+            g = share[None].clamp(min=least)
         if s.model is not None:
             g = by_model(s.model, g, s.age, generator or self.errors)
         elif any(s.programming):
@@ -155,12 +160,18 @@ class Stored(nn.Module):
         return float((beyond | (self.low | self.high).any(0)).double().mean())
 
     def _difference(self, g: Tensor) -> Tensor:
-        return (g[0] - g[1]) / (1 - 1 / self.synapses.on_off)
+        return (g[0] - g[1]) / (1 - 1 / self.synapses.on_off) if self.paired else g[0]
 
     def _discrete(self) -> bool:
         """Whether the two conductances have to be told apart."""
         s = self.synapses
-        return s.model is not None or any(s.programming) or bool(s.mismatch or s.stuck or s.drift or s.drift_spread)
+        bounded = not self.paired and s.on_off < inf
+        return (
+            bounded
+            or s.model is not None
+            or any(s.programming)
+            or bool(s.mismatch or s.stuck or s.drift or s.drift_spread)
+        )
 
 
 def _polynomial(coefficients: tuple[float, ...], g: Tensor) -> Tensor:

@@ -86,7 +86,7 @@ class Reading:
 
 
 @final
-class Circuit(AbstractSubstrate):
+class RealUnits(AbstractSubstrate):
     """The units of one specimen, while they are at work.
 
     Args:

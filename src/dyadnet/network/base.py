@@ -7,7 +7,8 @@ from typing import final
 
 from torch import Tensor, nn
 
-from dyadnet.activation import Activation
+from dyadnet.activation import Activation, half_square
+from dyadnet.loss import AbstractLoss, Strength
 from dyadnet.network.state import AbstractState, Activity, States
 from dyadnet.network.substrate import AbstractSubstrate
 from dyadnet.network.wiring import AbstractCoupling, AbstractWiring
@@ -59,6 +60,23 @@ class AbstractNetwork(nn.Module, abc.ABC):
     @abc.abstractmethod
     def energy_missing(self) -> str | None:
         """Say why the network has no Hopfield energy, or return None where it has one."""
+
+    def stiffness(self, k: int) -> Tensor | float | None:
+        """Return `h` where a neuron of layer k minimises `h/2 (s - drive)^2` over a range, so that `s_k = f_k(u_k)`.
+
+        One value for all units or one each; None where the energy is another one.
+        """
+        return None
+
+    def check_nudge(self, loss: AbstractLoss, strength: Strength) -> None:
+        """Refuse a nudge away from the target under which no energy would have a minimum.
+
+        Raises:
+            ValueError: naming the bound.
+        """
+
+    def project_(self) -> None:
+        """Bring the parameters back to where they may be, after a step of an optimiser."""
 
     def prediction(self, states: Sequence[AbstractState]) -> Tensor:
         """Return what the network answers once its layers have reached these states: those of the output."""
@@ -139,6 +157,11 @@ class AbstractHopfield(AbstractNetwork):
     def respond(self, k: int, drive: Tensor) -> Tensor:
         """Return `s_k = f(u_k)`."""
         return self.activations[k - 1].f(drive)
+
+    @final
+    def stiffness(self, k: int) -> float | None:
+        """Return 1 for linear and clipped neurons."""
+        return 1.0 if self.activations[k - 1].potential is half_square else None
 
     @final
     def tilted(self, drive: Tensor, tilt: Tensor) -> Tensor:

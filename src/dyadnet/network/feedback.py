@@ -7,6 +7,7 @@ Layer l hears of the errors above it
     SignSymmetric     scale sign(W_l)^T e_{l+1}                                                   Liao et al. 2016
     KolenPollack      B_l e_{l+1}                       B_l learns what W_l^T learns              Kolen & Pollack 1994
     DirectFeedback    B_l e_L                           B_l random and fixed, e_L the output's    Nokland 2016
+    Mismatched        scale (W_l (1 + eps_l))^T e_{l+1}  eps_l random and fixed: devices meant as transposes
 
 `B_l` takes the place of the weight of every linear map and convolution through which the error passes on its way to
 layer l; pooling, flattening and normalisation keep their own transposes. In a network with loops the means that travel
@@ -17,10 +18,10 @@ their transpose.
 
 import abc
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite, prod, sqrt
-from typing import final
+from typing import ClassVar, final
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +30,7 @@ from dyadnet.network.linearise import Detours
 from dyadnet.network.modules import detourable, modules_of
 from dyadnet.network.stage import Stage
 
+Weighted = nn.Linear | nn.Conv2d
 _ELEMENTWISE = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 """Modules with parameters and no weights between units: they keep their own transposes."""
 
@@ -41,7 +43,12 @@ class AbstractFeedback(nn.Module, abc.ABC):
 
     `B0`, `B1`, ... lead down to the layer of that number, and have the shapes of what they stand in for: that of `W_l`,
     or `(outputs, *layer)`.
+
+    Attributes:
+        nominal: whether they are meant to be the transposes, and differ from them by errors of devices alone.
     """
+
+    nominal: ClassVar[bool] = False
 
     @abc.abstractmethod
     def detours(self) -> Detours:
@@ -52,7 +59,7 @@ class AbstractFeedback(nn.Module, abc.ABC):
 class Stored(AbstractFeedback):
     """Feedback weights from layer to layer: buffers if they are fixed, parameters if they are learned."""
 
-    def __init__(self, places: dict[nn.Module, str], weights: dict[str, Tensor], *, learned: bool) -> None:
+    def __init__(self, places: Mapping[Weighted, str], weights: dict[str, Tensor], *, learned: bool) -> None:
         super().__init__()
         self.places = places
         for name, weight in weights.items():
@@ -70,13 +77,30 @@ class Stored(AbstractFeedback):
 class Signs(AbstractFeedback):
     """Feedback weights of which only the signs follow the weights."""
 
-    def __init__(self, modules: Sequence[nn.Linear | nn.Conv2d], scale: float) -> None:
+    def __init__(self, modules: Sequence[Weighted], scale: float) -> None:
         super().__init__()
         self.modules_below, self.scale = tuple(modules), scale
 
     def detours(self) -> Detours:
         """Return `scale sign(W_l)` for every map."""
         return {m: m.weight.detach().sign() * _bound(m.weight.shape, self.scale) for m in self.modules_below}
+
+
+@final
+class Errors(AbstractFeedback):
+    """Feedback weights that follow the weights but for fixed factors, one each."""
+
+    nominal: ClassVar[bool] = True
+
+    def __init__(self, places: Mapping[Weighted, str], factors: dict[str, Tensor]) -> None:
+        super().__init__()
+        self.places = places
+        for name, factor in factors.items():
+            self.register_buffer(name, factor)
+
+    def detours(self) -> Detours:
+        """Return the weight of every map times its factors."""
+        return {module: module.weight.detach() * getattr(self, name) for module, name in self.places.items()}
 
 
 @final
@@ -182,6 +206,45 @@ class SignSymmetric(FeedbackPath):
 
 @final
 @dataclass(frozen=True)
+class Mismatched(FeedbackPath):
+    """The transposes as a device makes them: every weight is off by a factor `scale (1 + relative normal)` of its own.
+
+    The factors stay as the weights learn, like the spread of transistors in gyrators, or of the two ways through an
+    optical matrix. A symmetric network remains so in name: rules that need an energy take the one that was meant.
+
+    Args:
+        scale: what all weights are off by.
+        relative: the standard deviation of the error of single weights.
+        seed: what the errors are drawn from.
+
+    >>> from dyadnet import Layered
+    >>> net = Layered.from_sequential(nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 1)), 1.0)
+    >>> net.with_feedback(Mismatched(relative=0.1)).energy_missing() is None
+    True
+    """
+
+    relative: float = 0.1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not (isfinite(self.relative) and self.relative >= 0):
+            raise ValueError(f"the relative error of weights must be zero or positive, not {self.relative}")
+
+    def lay(self, stages: Sequence[Stage]) -> Errors:
+        """Draw one factor for every weight."""
+        generator = torch.Generator().manual_seed(self.seed)
+        places = _places(stages)
+        shapes = {name: module.weight for module, name in places.items()}
+        return Errors(places, {name: self._factor(like, generator) for name, like in shapes.items()})
+
+    def _factor(self, like: Tensor, generator: torch.Generator) -> Tensor:
+        normal = torch.randn(*like.shape, generator=generator, dtype=torch.float64, device="cpu")
+        return (self.scale * (1 + self.relative * normal)).to(like.device, like.dtype)
+
+
+@final
+@dataclass(frozen=True)
 class DirectFeedback(FeedbackPath):
     """Direct feedback alignment: the output's error reaches every hidden layer through fixed random weights.
 
@@ -217,20 +280,26 @@ class DirectFeedback(FeedbackPath):
 
 
 def _stored(stages: Sequence[Stage], scale: float, seed: int, *, learned: bool) -> Stored:
-    """Random weights from layer to layer; maps that share a weight share that on the way down."""
+    """Random weights from layer to layer."""
     generator = torch.Generator().manual_seed(seed)
-    places: dict[nn.Module, str] = {}
+    places = _places(stages)
+    likes = {name: module.weight for module, name in places.items()}
+    weights = {name: _drawn(like.shape, scale, generator, like) for name, like in likes.items()}
+    return Stored(places, weights, learned=learned)
+
+
+def _places(stages: Sequence[Stage]) -> dict[Weighted, str]:
+    """Name what stands in for the weight of every map; maps that share a weight share that on the way down."""
+    places: dict[Weighted, str] = {}
     shared: dict[object, str] = {}
-    weights: dict[str, Tensor] = {}
     for crossing in _crossings(stages):
         weight = crossing.module.weight
         key = weight if isinstance(weight, nn.Parameter) else crossing.module
         if key not in shared:
-            names = [f"B{crossing.below}", *(f"B{crossing.below}_{i}" for i in range(1, len(weights) + 1))]
-            shared[key] = next(name for name in names if name not in weights)
-            weights[shared[key]] = _drawn(weight.shape, scale, generator, weight)
+            names = [f"B{crossing.below}", *(f"B{crossing.below}_{i}" for i in range(1, len(shared) + 1))]
+            shared[key] = next(name for name in names if name not in shared.values())
         places[crossing.module] = shared[key]
-    return Stored(places, weights, learned=learned)
+    return places
 
 
 def _drawn(shape: Sequence[int], scale: float, generator: torch.Generator, like: Tensor) -> Tensor:
@@ -248,7 +317,7 @@ def _bound(shape: Sequence[int], scale: float) -> float:
 class _Crossing:
     """A weight that an error would pass on its way down to layer `below`, or `within` the map of a stage."""
 
-    module: nn.Linear | nn.Conv2d
+    module: Weighted
     below: int
     within: bool
     name: str

@@ -1,4 +1,4 @@
-"""The derivative of a lifted network's prediction, by implicit differentiation at its least point.
+"""The derivative of the least point of a quadratic over boxes, by implicit differentiation.
 
 There `dE/dz = 0` for the units inside their boxes, A, and the others rest at an end. As a parameter or input t moves,
 
@@ -9,25 +9,47 @@ on or off in that of boxes. It relaxes as the states do. No rule needs it: it is
 shows how the prediction hangs on the inputs.
 """
 
+import abc
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from dyadnet.network.base import AbstractNetwork
+from dyadnet.network.quadratic import QuadraticWiring
 from dyadnet.network.state import AbstractState, Activity
 from dyadnet.relax.relaxation import settle
 
-if TYPE_CHECKING:
-    from dyadnet.network.lifted import Lifted
+
+class AbstractQuadratic(AbstractNetwork):
+    """A network whose states are the least point of a quadratic over boxes.
+
+    Attributes:
+        depth: the number of layers.
+    """
+
+    depth: int
+
+    @abc.abstractmethod
+    def energy(self, z: Sequence[Tensor]) -> Tensor:
+        """Return the quadratic of every sample, `(batch,)`, differentiable in `z` (inputs first) and in parameters."""
+
+    @abc.abstractmethod
+    def linear(self, batch: int) -> QuadraticWiring:
+        """Return the wiring of the same quadratic without inputs, biases and boxes: the least point is zero."""
+
+    @abc.abstractmethod
+    def inside(self, k: int, s: Tensor) -> Tensor:
+        """Return which states of layer k lie inside their boxes, and at no end."""
 
 
 class LeastPoint(torch.autograd.Function):
     """`(net, x, *parameters) -> z_L` at the least point."""
 
     @staticmethod
-    def forward(ctx: Any, net: "Lifted", x: Tensor, *parameters: Tensor) -> Tensor:
+    def forward(ctx: Any, net: AbstractQuadratic, x: Tensor, *parameters: Tensor) -> Tensor:
         """Relax the states, and keep them."""
         z = [state.mean() for state in net.relax(x).states]
         ctx.net, ctx.parameters = net, parameters
@@ -49,9 +71,9 @@ class LeastPoint(torch.autograd.Function):
         return None, *(found.get(t) for t in (x, *ctx.parameters))
 
 
-def adjoint(net: "Lifted", z: Sequence[Tensor], slope: Tensor) -> list[Tensor]:
+def adjoint(net: AbstractQuadratic, z: Sequence[Tensor], slope: Tensor) -> list[Tensor]:
     """Return `v`, one part a layer, for the slope of a loss in the output layer."""
-    inside = [(s > a.lower) & (s < a.upper) for s, a in zip(z, net.activations, strict=True)]
+    inside = [net.inside(k, s) for k, s in enumerate(z, 1)]
     wiring, size = net.linear(len(slope)), slope.abs().amax(1, keepdim=True).clamp(min=torch.finfo(slope.dtype).tiny)
     sent = slope / size / wiring.blocks[-1].curvature  # slopes are small, and what is settled is measured against 1
 

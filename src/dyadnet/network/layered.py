@@ -166,7 +166,7 @@ class Layered(AbstractHopfield):
                 return (
                     f"{stage.name} has the activation {stage.activation.name}, which is not monotone: no energy exists"
                 )
-        if self.gain > 0 and self.feedback is not None:
+        if self.gain > 0 and self.feedback is not None and not self.feedback.nominal:
             return "feedback through weights of its own has no energy: use RandomFeedbackCHL or Dyadic"
         if self.gain > 0:
             return None

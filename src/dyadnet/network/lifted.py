@@ -20,15 +20,14 @@ from typing import Literal, NoReturn, final
 import torch
 from torch import Tensor, nn
 
-from dyadnet.activation import IDENTITY, half_square
+from dyadnet.activation import IDENTITY
 from dyadnet.network.autoencoder import Autoencoder
 from dyadnet.network.base import AbstractNetwork
-from dyadnet.network.implicit import LeastPoint
+from dyadnet.network.boxed import boxed_linear
+from dyadnet.network.implicit import AbstractQuadratic, LeastPoint
 from dyadnet.network.layered import Layered
 from dyadnet.network.linearise import Gradients, merge
-from dyadnet.network.modules import hooked, modules_of
 from dyadnet.network.quadratic import Block, QuadraticWiring, block
-from dyadnet.network.stage import Stage
 from dyadnet.network.state import AbstractState, States
 from dyadnet.network.wiring import over
 from dyadnet.relax.relaxation import Relaxation
@@ -77,7 +76,7 @@ class Terms:
 
 
 @final
-class Lifted(AbstractNetwork):
+class Lifted(AbstractQuadratic):
     """A chain whose layers regress on the layer below and reconstruct it; it learns by `LRRN`.
 
     The modules of the chain are shared, under their names. Its prediction is the energy's least point, not the
@@ -131,7 +130,7 @@ class Lifted(AbstractNetwork):
         for name, module in chain.named_children():
             self.add_module(name, module)
         self.stages, self.activations, self.depth = chain.stages, chain.activations, len(chain.stages)
-        self.maps = tuple(_linear(stage) for stage in chain.stages)
+        self.maps = tuple(boxed_linear(stage, "lifted network") for stage in chain.stages)
         self.terms = terms or Terms()
         self.output_gain, self.units = output_gain, units
         self.relaxation = relaxation or Relaxation(solver=Accelerated())
@@ -230,10 +229,15 @@ class Lifted(AbstractNetwork):
 
     @torch.no_grad()
     def linear(self, batch: int) -> QuadraticWiring:
-        """Return the wiring of the same quadratics without inputs, biases and boxes: the least point is zero."""
+        """Return the wiring of the same quadratics without inputs, biases and boxes."""
         blocks = [replace(b, sent=torch.zeros_like(b.sent)) for b in self._blocks(in_turn=False)]
         x, sent = blocks[0].up.new_zeros(batch, len(blocks[0].up)), blocks[0].sent.expand(batch, -1)
         return QuadraticWiring(blocks, self.activations, x, sent, {})
+
+    def inside(self, k: int, s: Tensor) -> Tensor:
+        """Return which states of layer k lie inside the range of its activation."""
+        activation = self.activations[k - 1]
+        return (s > activation.lower) & (s < activation.upper)
 
     def _blocks(self, *, in_turn: bool) -> list[Block]:
         """The quadratics of all layers; units of the output always move together."""
@@ -288,17 +292,3 @@ def lifted(net: AbstractNetwork) -> Lifted:
         found.substrate = net.substrate
         return found
     raise TypeError(f"LRRN trains a Lifted network or a feedforward Layered, not a {type(net).__name__}")
-
-
-def _linear(stage: Stage) -> nn.Linear:
-    """The only map of a stage, apart from flattening, once its neurons are seen to be projections."""
-    maps = [module for module in modules_of(stage.map) if not isinstance(module, nn.Flatten)]
-    if len(maps) != 1 or type(maps[0]) is not nn.Linear or hooked(maps[0]):
-        names = ", ".join(type(module).__name__ for module in maps) or "nothing"
-        raise TypeError(f"{stage.name}: a lifted network is made of one plain nn.Linear a stage, not of {names}")
-    if stage.activation.potential is not half_square:
-        raise TypeError(
-            f"{stage.name} has the activation {stage.activation.name}: the layers of a lifted network lie in boxes, "
-            "which takes ReLU, Hardtanh or no activation"
-        )
-    return maps[0]

@@ -30,7 +30,8 @@ class Block:
     """One layer's quadratic, divided by a curvature so that its step is `u = z within + below up + above down + sent`.
 
     Attributes:
-        within: `I - H / curvature`, `(units, units)`; samples are rows.
+        within: `I - H / curvature`, `(units, units)`; samples are rows. None for units that do not touch one another,
+            whose step leads to the minimum itself.
         up: from the layer below, `(units below, units)`.
         down: from the layer above, `(units above, units)`; None for the output.
         sent: what is always sent, `(units,)`, or `(batch, units)` where it holds the inputs' part.
@@ -38,7 +39,7 @@ class Block:
         in_turn: whether they do.
     """
 
-    within: Tensor
+    within: Tensor | None
     up: Tensor
     down: Tensor | None
     sent: Tensor
@@ -91,7 +92,7 @@ class QuadraticWiring(AbstractWiring):
         states: dict[int, AbstractState],
     ) -> None:
         self.blocks, self.activations, self.depth, self.sent = blocks, activations, len(blocks), sent
-        silent = {k: Activity(x.new_zeros(len(sent), len(b.within))) for k, b in enumerate(blocks, 1)}
+        silent = {k: Activity(x.new_zeros(len(sent), b.up.shape[1])) for k, b in enumerate(blocks, 1)}
         self.states: dict[int, AbstractState] = {0: Activity(x)} | silent | states
 
     def again(self, states: States, copies: int = 1) -> "QuadraticWiring":
@@ -111,12 +112,14 @@ class QuadraticWiring(AbstractWiring):
         u = self.sent if k == 1 else torch.addmm(block.sent, self.states[k - 1].mean(), block.up)
         if block.down is not None:
             u = torch.addmm(u, self.states[k + 1].mean(), block.down)
-        return self._one_by_one(k, z, u) if block.in_turn else torch.addmm(u, z, block.within)
+        if block.within is None:
+            return u
+        return self._one_by_one(k, z, u, block.within) if block.in_turn else torch.addmm(u, z, block.within)
 
-    def _one_by_one(self, k: int, z: Tensor, u: Tensor) -> Tensor:
+    def _one_by_one(self, k: int, z: Tensor, u: Tensor, within: Tensor) -> Tensor:
         """The states of layer k once every unit has moved; a projection leaves them where they are."""
         units, heard, f = z.T.clone(), u.T, self.activations[k - 1].f
-        for i, weights in enumerate(self.blocks[k - 1].within.T):
+        for i, weights in enumerate(within.T):
             units[i] = f(heard[i] + weights @ units)
         return units.T.contiguous()
 
@@ -129,7 +132,7 @@ class QuadraticWiring(AbstractWiring):
         Raises:
             TypeError: always.
         """
-        raise TypeError("layers that minimise an energy in common have no errors to learn from: use LRRN")
+        raise TypeError("layers that minimise an energy in common have no errors to learn from: use LRRN, or contrasts")
 
     def best_factor(self, schedule: AbstractSchedule, iterations: int, margin: float) -> float:
         """Return 1, or 1/2 for simultaneous updates.

@@ -15,6 +15,7 @@ from torch import Tensor
 from dyadnet.loss import AbstractLoss
 from dyadnet.network.base import AbstractNetwork
 from dyadnet.network.linearise import Gradients
+from dyadnet.network.state import Activity
 from dyadnet.relax.relaxation import Relaxation, Solution, complain
 from dyadnet.relax.stopping import Count, settled
 from dyadnet.rule.contrast import energy_of
@@ -48,19 +49,20 @@ def continual_gradients(
     moving = copy.deepcopy(net)
     energy, pairs = energy_of(moving), trainable(net, moving)
     how = relaxation or energy.settling()
-    output = both(moving, loss, y, torch.tensor([beta], dtype=x.dtype, device=x.device), len(free.states))
-    once, weights = replace(how, stop=Count(1), strict=False), [1 / (beta * len(x))]
+    strength, weight = torch.tensor([beta], dtype=x.dtype, device=x.device), 1 / (beta * len(x))
+    once = replace(how, stop=Count(1), strict=False)
     tolerance, solution, looked = how.stop.tolerance_for(x.dtype), free, []
     totals: Gradients = {ours: torch.zeros_like(ours) for ours, _ in pairs}
     for _ in range(how.stop.most):
-        before = energy.gradients(energy.wire(x, solution.states).read(), weights)
-        solution = energy.minimise(energy.wire(x, solution.states), output, once)
-        now = energy.gradients(energy.wire(x, solution.states).read(), weights)
+        before, output = solution.states, both(moving, loss, y, strength, len(free.states))
+        solution = energy.minimise(energy.wire(x, before), output, once)
+        moved = [Activity(torch.cat([a.mean(), b.mean()])) for a, b in zip(solution.states, before, strict=True)]
+        change = energy.gradients(energy.wire(x, moved, 2).read(), [weight, -weight])
         with torch.no_grad():
             for ours, theirs in pairs:
-                change = now[theirs] - before[theirs]
-                totals[ours] += change
-                theirs -= step * change
+                totals[ours] += change[theirs]
+                theirs -= step * change[theirs]
+        moving.project_()
         looked.append(solution.residual.max())
         if tolerance is not None and not looked[-1] > tolerance:  # settled, or no longer a number
             break

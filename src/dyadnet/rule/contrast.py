@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from dyadnet.energy.base import AbstractEnergy, Output
+from dyadnet.energy.base import AbstractEnergy, AbstractMinimiser, Output
 from dyadnet.energy.hopfield import HopfieldEnergy
 from dyadnet.energy.lifted import LiftedEnergy
 from dyadnet.loss import Loss, as_loss
@@ -39,12 +39,21 @@ def real_phases(beta: float, side: Side) -> Phases:
 
 
 def energy_of(net: AbstractNetwork) -> AbstractEnergy:
-    """Return the lifted energy of a feedforward chain, else the Hopfield energy.
+    """Return the lifted energy of a feedforward chain, else the energy that the network descends.
 
     Raises:
         ValueError: if the network has neither.
     """
-    return LiftedEnergy(net) if isinstance(net, Layered) and net.gain == 0 else HopfieldEnergy(net)
+    return LiftedEnergy(net) if isinstance(net, Layered) and net.gain == 0 else descended(net)
+
+
+def descended(net: AbstractNetwork) -> AbstractEnergy:
+    """Return the energy that a network descends: its own, or else the Hopfield energy.
+
+    Raises:
+        ValueError: if the network has neither.
+    """
+    return net.own_energy() if isinstance(net, AbstractMinimiser) else HopfieldEnergy(net)
 
 
 def contrast(

@@ -17,13 +17,12 @@ from typing import final, get_args
 import torch
 from torch import Tensor
 
-from dyadnet.energy.hopfield import HopfieldEnergy
 from dyadnet.loss import Loss, as_loss, one_hot
 from dyadnet.network.base import AbstractNetwork
 from dyadnet.network.state import States
 from dyadnet.relax.relaxation import Relaxation
 from dyadnet.rule.base import AbstractRule, Estimate
-from dyadnet.rule.contrast import Side, contrast, real_phases, two_phase_estimate
+from dyadnet.rule.contrast import Side, contrast, descended, real_phases, two_phase_estimate
 from dyadnet.rule.nudge import clamped
 
 
@@ -53,7 +52,7 @@ class ContrastiveHebbian(AbstractRule):
         keep_states: bool = True,
     ) -> Estimate:
         """Relax freely, then clamped; the states are the free ones."""
-        energy = HopfieldEnergy(net)
+        energy = descended(net)
         wiring = energy.wire(x, states)
         free = energy.minimise(wiring, relaxation=self.relaxation)
         output = clamped(one_hot(y, free.states[-1].mean()))
@@ -94,7 +93,7 @@ class CoupledLearning(AbstractRule):
         keep_states: bool = True,
     ) -> Estimate:
         """Relax freely, then with the output held near its free value; the states are the free ones."""
-        energy = HopfieldEnergy(net)
+        energy = descended(net)
         wiring = energy.wire(x, states)
         free = energy.minimise(wiring, relaxation=self.relaxation)
         nudges, weights, free_weight = real_phases(self.beta, self.variant)

@@ -3,25 +3,27 @@
 import torch
 from torch import Tensor
 
-from dyadnet.activation import half_square
 from dyadnet.energy.base import Output
 from dyadnet.loss import AbstractLoss, Strength
-from dyadnet.network.base import AbstractHopfield, AbstractNetwork
+from dyadnet.network.base import AbstractNetwork
 
 
 def nudged(net: AbstractNetwork, loss: AbstractLoss, y: Tensor, strength: Strength, last: int) -> Output:
     """Return the boundary condition of an output layer `last` that minimises `G(s) - <s, drive> + strength l(s, y)`.
 
-    For linear and clipped outputs (`G = 1/2 s^2` on a range) it is the proximal step, exactly; for others, and for
+    For linear and clipped outputs (`G = h/2 s^2` on a range) it is the proximal step, exactly; for others, and for
     losses without a proximal step, the loss is linearised at the state before: a fixed point of the updates is
     stationary all the same.
+
+    Raises:
+        ValueError: for a nudge away from the target beyond the bound of the network or of the loss.
     """
     strength = loss.applied(strength)
-    if isinstance(net, AbstractHopfield):
-        readout = net.activations[-1]
-        if readout.potential is half_square and loss.exact:
-            step = loss.nudge(y, strength)
-            return lambda drive, before: readout.f(step(drive))
+    net.check_nudge(loss, strength)
+    stiffness = net.stiffness(last)
+    if stiffness is not None and loss.exact:
+        step = loss.nudge(y, strength / stiffness)
+        return lambda drive, before: net.respond(last, step(drive))
 
     def linearised(drive: Tensor, before: Tensor | None) -> Tensor:
         at = net.respond(last, drive) if before is None else before

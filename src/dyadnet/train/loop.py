@@ -191,6 +191,7 @@ def step(training: Training, x: Tensor, y: Tensor, states: States | None = None)
     if settings.clip is not None:
         nn.utils.clip_grad_norm_(training.net.parameters(), settings.clip)
     training.optimizer.step()
+    training.net.project_()
     training.rates.step()
     return estimate
 

@@ -11,7 +11,7 @@ from dyadnet.activation import Sign, UnitSigmoid
 from dyadnet.train.resnet import resnet18
 
 ChainName = Literal["mlp", "cnn", "vgg", "vgg16", "resnet18"]
-NetworkName = Literal[ChainName, "hopfield", "lifted", "dense"]
+NetworkName = Literal[ChainName, "hopfield", "lifted", "dense", "resistive"]
 ActivationName = Literal[
     "relu", "leaky-relu", "tanh", "sigmoid", "unit-sigmoid", "hard-sigmoid", "silu", "gelu", "sign"
 ]

@@ -5,6 +5,7 @@
     with feedback, lam > 1/2                                                 hard-sigmoid, squared-error, torch
     dense                                                                    hard-sigmoid, squared-error, its own
     lifted                                                                   relu, squared-error, orthogonal
+    resistive                                                                diodes, squared-error, its own
 
 Nothing else decides what a setting that was not given stands for.
 """
@@ -17,10 +18,12 @@ from typing import Any, get_args
 
 from dyadnet import names
 from dyadnet.energy.lifted import LiftedEnergy
+from dyadnet.hardware.resistive import ResistiveNetwork
 from dyadnet.names import RequestError
 from dyadnet.network.base import AbstractNetwork
 from dyadnet.network.dense import Dense, Structure
 from dyadnet.network.feedback import DirectFeedback
+from dyadnet.network.implicit import AbstractQuadratic
 from dyadnet.network.layered import Layered
 from dyadnet.network.lifted import Lifted
 from dyadnet.relax.relaxation import Relaxation
@@ -38,6 +41,7 @@ from dyadnet.train.settings import LossName, Settings
 
 TOLERANCE, MOST_PASSES = 1e-3, 200  # the library's own 1e-5 takes about twice the passes
 
+_SETTLING = ("lifted", "resistive")  # whatever the rule, as all they compute is a least point
 _LIFTED = ("terms", "output_gain")
 _FEEDFORWARD = ("batch_norm", "binary", "binary_layers", "binary_scale")
 _RELAXATION = ("order", "solver", "tolerance", "most_passes", "iterations")
@@ -49,10 +53,10 @@ class Plan:
 
     Attributes:
         network: the kind of network.
-        lam: the feedback parameter; None for a lifted network, and a dense one whose structure has none.
+        lam: the feedback parameter; None for a lifted or resistive network, and a dense one whose structure has none.
         structure: of a dense network.
-        activation: of the hidden units.
-        init: how weights are drawn; None for a dense network, which draws its own.
+        activation: of the hidden units; None for a resistive network, which has diodes.
+        init: how weights are drawn; None for a dense or resistive network, which draws its own.
         loss: the name of the loss.
         feedback: the path of the errors; None for the transpose.
     """
@@ -60,7 +64,7 @@ class Plan:
     network: NetworkName
     lam: float | None
     structure: Structure | None
-    activation: ActivationName
+    activation: ActivationName | None
     init: Initialisation | None
     loss: LossName
     feedback: str | None = None
@@ -87,14 +91,15 @@ def choose(settings: Settings, rule: AbstractRule) -> Plan:
         raise RequestError(f"lrrn trains the lifted network, not {network}: leave network out")
     feedback = network == "dense" or lam not in (None, 0.5)
     smooth = isinstance(rule, EquilibriumPropagation) and rule.variant == "holomorphic"
+    activation = settings.activation or ("tanh" if smooth else "hard-sigmoid" if feedback else "relu")
     return Plan(
         network,
         lam,
         structure,
-        settings.activation or ("tanh" if smooth else "hard-sigmoid" if feedback else "relu"),
-        None if network == "dense" else settings.init or _initialisation(lam),
-        settings.loss or ("squared-error" if feedback or network == "lifted" else "cross-entropy"),
-        settings.feedback or (None if network in ("dense", "lifted") else need(rule).path),
+        None if network == "resistive" else activation,
+        None if network in ("dense", "resistive") else settings.init or _initialisation(lam),
+        settings.loss or ("squared-error" if feedback or network in _SETTLING else "cross-entropy"),
+        settings.feedback or (None if network in ("dense", *_SETTLING) else need(rule).path),
     )
 
 
@@ -106,7 +111,7 @@ def unused(settings: Settings, rule: AbstractRule) -> dict[str, str]:
     """
     network, structure, lam = _network(settings, rule)
     needs, lifted, found = need(rule), network == "lifted", dict[str, str]()
-    if not needs.relaxes and not lifted:
+    if not needs.relaxes and network not in _SETTLING:
         found |= dict.fromkeys(_RELAXATION, f"for rules that relax, which {_named(rule)} does not")
         found["coupling_decay"] = f"for networks with feedback, which {_named(rule)} cannot train"
         if settings.network is None and settings.lam != 0.5:
@@ -115,13 +120,17 @@ def unused(settings: Settings, rule: AbstractRule) -> dict[str, str]:
         found["structure"] = f"for the dense network, not for {network}"
     elif structure != "interpolated":
         found["lam"] = f"for layered networks, and for the dense one of structure interpolated, not {structure}"
-    if lifted:
-        found |= dict.fromkeys(("lam", "coupling_decay"), "for networks with feedback, not for lifted ones")
-    else:
+    if network in _SETTLING:
+        found |= dict.fromkeys(("lam", "coupling_decay"), f"for networks with feedback, not for {network} ones")
+    if not lifted:
         found |= dict.fromkeys(_LIFTED, f"for the lifted network, not for {network}")
+    if network == "resistive":
+        found["activation"] = "for other networks: a resistive one has diodes"
+    else:
+        found["circuit"] = f"for the resistive network, not for {network}"
     if isinstance(rule, Backprop | RecurrentBackprop):
         found["feedback"] = f"for other rules: the errors of {_named(rule)} travel through the transpose"
-    elif network in ("dense", "lifted"):
+    elif network in ("dense", *_SETTLING):
         found["feedback"] = f"for chains of layers, not for {network}"
     if not isinstance(rule, LRRN) or not rule.supervised:
         found["pretrain_epochs"] = "for lrrn, to learn to reconstruct before it is supervised"
@@ -129,8 +138,8 @@ def unused(settings: Settings, rule: AbstractRule) -> dict[str, str]:
         found |= dict.fromkeys(_FEEDFORWARD, f"for feedforward networks, which {_named(rule)} does not train here")
     elif settings.binary is None:
         found |= dict.fromkeys(_FEEDFORWARD[2:], "for binary weights: name a method with binary")
-    if network == "dense":
-        found["init"] = "for layered networks: a dense one draws its own weights"
+    if network in ("dense", "resistive"):
+        found["init"] = f"for layered networks: a {network} one draws its own weights"
     return {name: why for name, why in found.items() if getattr(settings, name) is not None}
 
 
@@ -149,7 +158,7 @@ def make(
         ValueError: if the network cannot take samples of that shape.
     """
     net = _made(plan, settings, shape, classes)
-    if not need(rule).relaxes and not isinstance(net, Lifted):
+    if not need(rule).relaxes and not isinstance(net, AbstractQuadratic):
         return net, rule, None
     if isinstance(rule, EquilibriumPropagation) and isinstance(net, Layered) and net.gain == 0:
         how = relaxation(settings, LiftedEnergy(net).settling())
@@ -208,9 +217,12 @@ def _initialisation(lam: float | None) -> Initialisation:
 def _settled(net: AbstractNetwork) -> float:
     """The residual that counts as settled: in a lifted network far below what its lowest layer feels of the target.
 
-    What inference leaves drives the weights astray, whatever the discount; single precision tells 1e-6 apart.
+    What inference leaves drives the weights astray, whatever the discount; single precision tells 1e-6 apart. In a
+    resistive network a nudge moves hidden voltages by a hundredth of themselves or less.
     """
-    return max(1e-6, min(3e-5, 1 / (300 * net.discount(1)))) if isinstance(net, Lifted) else TOLERANCE
+    if isinstance(net, Lifted):
+        return max(1e-6, min(3e-5, 1 / (300 * net.discount(1))))
+    return 1e-5 if isinstance(net, ResistiveNetwork) else TOLERANCE
 
 
 def _named(rule: AbstractRule) -> str:
@@ -222,7 +234,7 @@ def _network(settings: Settings, rule: AbstractRule) -> tuple[NetworkName, Struc
     needs = need(rule)
     network = settings.network or needs.network
     structure = settings.structure or needs.structure or "free" if network == "dense" else None
-    if network == "lifted" or (network == "dense" and structure != "interpolated"):
+    if network in _SETTLING or (network == "dense" and structure != "interpolated"):
         return network, structure, None
     if settings.lam is not None:
         return network, structure, settings.lam
@@ -232,6 +244,10 @@ def _network(settings: Settings, rule: AbstractRule) -> tuple[NetworkName, Struc
 
 
 def _made(plan: Plan, settings: Settings, shape: Sequence[int], classes: int) -> AbstractNetwork:
+    if plan.network == "resistive":
+        circuit = None if settings.circuit is None else names.circuit(settings.circuit)
+        return ResistiveNetwork([prod(shape), *settings.hidden, classes], circuit)
+    assert plan.activation is not None
     if plan.network == "dense":
         assert plan.structure is not None
         units, lam = sum(settings.hidden) + classes, 0.5 if plan.lam is None else plan.lam

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dyadnet.energy.base import AbstractEnergy
+from dyadnet.energy.base import AbstractEnergy, AbstractMinimiser
 from dyadnet.energy.hopfield import HopfieldEnergy
 from dyadnet.energy.lrrn import LRRNEnergy
 from dyadnet.network.base import AbstractNetwork
@@ -46,6 +46,8 @@ def _energy(net: AbstractNetwork) -> AbstractEnergy | None:
     """The energy that a network descends, if any."""
     if isinstance(net, Lifted):
         return LRRNEnergy(net)
+    if isinstance(net, AbstractMinimiser):
+        return net.own_energy()
     return None if net.energy_missing() else HopfieldEnergy(net)
 
 

@@ -203,7 +203,13 @@ def describe(training: Training) -> str:
     """
     plan, settings, shape = training.plan, training.settings, training.dataset.shape
     feedback = "" if plan.lam in (None, 0.5) else f", lam {plan.lam:g}"
-    feedback += f", feedback {plan.feedback}" if plan.feedback else ", lifted" if plan.network == "lifted" else ""
+    feedback += (
+        f", feedback {plan.feedback}"
+        if plan.feedback
+        else f", {plan.network}"
+        if plan.network in ("lifted", "resistive")
+        else ""
+    )
     if isinstance(training.net, Layered) and plan.network not in ("mlp", "hopfield"):
         return f"{plan.network} ({len(training.net.stages)} stages){feedback}"
     dense = plan.network == "dense"

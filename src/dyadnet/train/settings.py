@@ -33,7 +33,7 @@ class Settings:
     augment: bool = False
     """Random crops (4 pixels of padding) and horizontal flips."""
     network: NetworkName | None = None
-    """mlp, cnn, vgg, vgg16, resnet18, hopfield (an mlp with feedback), lifted or dense; what the rule needs."""
+    """mlp, cnn, vgg, vgg16, resnet18, hopfield (with feedback), lifted, dense or resistive; what the rule needs."""
     lam: float | None = None
     """Feedback of a layered network: 0 skew-symmetric, 0.5 feedforward, 1 symmetric; what the rule needs by default."""
     structure: Structure | None = None
@@ -49,9 +49,11 @@ class Settings:
     loss: LossName | None = None
     """One value a sample; cross-entropy, or with feedback squared-error against one-hot rows."""
     feedback: str | None = None
-    """How errors travel down: random:seed=0, sign-symmetric, kolen-pollack or direct; else the transpose."""
+    """How errors travel down: random:seed=0, sign-symmetric, kolen-pollack, direct, mismatched; else the transpose."""
     terms: str | None = None
     """The energy of a lifted network: gamma=0.1,tied=true,output_reconstructs=false; info lists them all."""
+    circuit: str | None = None
+    """Of a resistive network: input_gain=200,gain=4,current_gain=0.25; info lists all its settings."""
     output_gain: float | None = None
     """What the output of a lifted network is multiplied with: its Lipschitz constant, if its output reconstructs."""
     pretrain_epochs: int | None = None
@@ -61,7 +63,7 @@ class Settings:
     solver: str | None = None
     """How far they go at a turn: plain, damped:factor=0.5, over-relaxed or anderson:memory=8 (simultaneous layers)."""
     tolerance: float | None = None
-    """The largest change still to come, relative to the states, that counts as settled; 1e-3, less if lifted."""
+    """The largest change still to come, relative to the states, that counts as settled; 1e-3, or less."""
     most_passes: int | None = None
     """Passes after which a relaxation ends unsettled; 200 by default."""
     iterations: int | None = None
