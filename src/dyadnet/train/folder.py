@@ -14,15 +14,16 @@ from typing import Any
 from dyadnet.names import RequestError
 from dyadnet.train import checkpoint
 
-CONFIG, METRICS, RESULT, COMPARISON, AUDIT, REPORT = (
+CONFIG, METRICS, RESULT, COMPARISON, AUDIT, EXPOSURE, REPORT = (
     "config.json",
     "metrics.jsonl",
     "result.json",
     "compare.json",
     "audit.json",
+    "exposure.json",
     "report.html",
 )
-_OWN = {CONFIG, METRICS, RESULT, COMPARISON, AUDIT, REPORT, checkpoint.NAME, checkpoint.PREVIOUS}
+_OWN = {CONFIG, METRICS, RESULT, COMPARISON, AUDIT, EXPOSURE, REPORT, checkpoint.NAME, checkpoint.PREVIOUS}
 _SCALARS = "events.out.tfevents."  # how TensorBoard's files begin
 
 
