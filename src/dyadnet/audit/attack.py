@@ -59,6 +59,11 @@ class Box:
         if not bool((low < high).all() and (unit > 0).all()):
             raise ValueError(f"a box needs low below high and a positive unit, not {self}")
 
+    def nearest(self, x: Tensor) -> Tensor:
+        """Return the valid inputs that are nearest to `x`, of its shape."""
+        low, high = (torch.as_tensor(end).to(x) for end in (self.low, self.high))
+        return x.clamp(low, high)
+
 
 PIXELS = Box()
 """Inputs in [0, 1]."""
@@ -114,7 +119,7 @@ class Attack:
             worst = at.where(over(higher, at), worst)
             if taken < self.steps:
                 moved = (at - x) / self.box.unit + self._stride() * self._direction(self.box.unit * gradient)
-                at = (x + self.box.unit * self._within(moved)).clamp(self.box.low, self.box.high)
+                at = self.box.nearest(x + self.box.unit * self._within(moved))
         return worst
 
     def _stride(self) -> float:

@@ -20,14 +20,14 @@ from dyadnet.network.state import AbstractState, Activity
 from dyadnet.relax.relaxation import settle
 
 if TYPE_CHECKING:
-    from dyadnet.network.lifted import Lifted
+    import dyadnet.network.lifted  # the network is built on this module
 
 
 class LeastPoint(torch.autograd.Function):
     """`(net, x, *parameters) -> z_L` at the least point."""
 
     @staticmethod
-    def forward(ctx: Any, net: "Lifted", x: Tensor, *parameters: Tensor) -> Tensor:
+    def forward(ctx: Any, net: "dyadnet.network.lifted.Lifted", x: Tensor, *parameters: Tensor) -> Tensor:
         """Relax the states, and keep them."""
         z = [state.mean() for state in net.relax(x).states]
         ctx.net, ctx.parameters = net, parameters
@@ -49,7 +49,7 @@ class LeastPoint(torch.autograd.Function):
         return None, *(found.get(t) for t in (x, *ctx.parameters))
 
 
-def adjoint(net: "Lifted", z: Sequence[Tensor], slope: Tensor) -> list[Tensor]:
+def adjoint(net: "dyadnet.network.lifted.Lifted", z: Sequence[Tensor], slope: Tensor) -> list[Tensor]:
     """Return `v`, one part a layer, for the slope of a loss in the output layer."""
     inside = [(s > a.lower) & (s < a.upper) for s, a in zip(z, net.activations, strict=True)]
     wiring, size = net.linear(len(slope)), slope.abs().amax(1, keepdim=True).clamp(min=torch.finfo(slope.dtype).tiny)

@@ -69,9 +69,12 @@ def withstood(records: Sequence[Record]) -> Withstood | None:
 
 def _over_sizes(run: Record, kind: str) -> Points:
     """Give a run's `(size, accuracy)` points of one kind, where it is defined."""
-    found = run.get("exposure") or {"trials": ()}
-    points = [(trial["size"], 100 * trial["accuracy"]) for trial in found["trials"] if trial["kind"] == kind]
-    return [(0.0, 100 * found["accuracy"]), *points] if points else []
+    found: Record = run.get("exposure") or {"accuracy": 0.0, "trials": []}
+    of_kind = [trial for trial in found["trials"] if trial["kind"] == kind]
+    if of_kind:
+        yield 0.0, 100 * found["accuracy"]
+    for trial in of_kind:
+        yield trial["size"], 100 * trial["accuracy"]
 
 
 def _cells(found: Sequence[Record]) -> list[str]:
