@@ -1,6 +1,7 @@
 """What all experiments share: run comparisons, keep their run folders, store one JSON result."""
 
 import dataclasses
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -60,6 +61,29 @@ def store(name: str, comparison: Comparison, records: list[Record]) -> None:
         "records": records,
     }
     folder.write_json(RESULTS / f"{name}.json", result)
+
+
+def earlier(name: str, settings: Record) -> list[Record]:
+    """Return the records that earlier calls with the same settings left in `results/NAME.json`.
+
+    Raises:
+        SystemExit: if the settings were others.
+    """
+    path = RESULTS / f"{name}.json"
+    if not path.exists():
+        return []
+    there = folder.read_json(path)
+    if there["settings"] != json.loads(json.dumps(settings)):
+        raise SystemExit(f"{path} holds results of other settings: move it away, or run with those")
+    return there["records"]
+
+
+def keep(name: str, settings: Record, records: list[Record]) -> None:
+    """Write `results/NAME.json` as far as it goes."""
+    seeds = list(dict.fromkeys(record["seed"] for record in records))
+    result = {"name": name, "settings": settings, "seeds": seeds, "environment": environment()}
+    RESULTS.mkdir(exist_ok=True)
+    folder.write_json(RESULTS / f"{name}.json", result | {"records": records})
 
 
 def bare(record: Record) -> Record:

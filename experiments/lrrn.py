@@ -17,7 +17,6 @@ Finished runs are kept in the result, and a second call goes on from there.
 """
 
 import dataclasses
-import json
 import time
 import warnings
 from dataclasses import dataclass, replace
@@ -27,7 +26,7 @@ from typing import Any, Literal
 
 import torch
 import tyro
-from common import RESULTS
+from common import earlier, keep
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
@@ -43,8 +42,6 @@ from dyadnet.relax.relaxation import NotSettledWarning, Relaxation
 from dyadnet.relax.solver import Accelerated
 from dyadnet.relax.stopping import Residual
 from dyadnet.rule.lrrn import LRRN
-from dyadnet.train.environment import environment
-from dyadnet.train.folder import write_json
 from dyadnet.train.models import mlp
 
 Record = dict[str, Any]
@@ -238,20 +235,6 @@ def runs(experiment: Experiment) -> list[tuple[str, int]]:
     return [(k, s) for s in experiment.seeds for k, v in VARIANTS.items() if s == experiment.seeds[0] or not v.sweep]
 
 
-def stored(path: Path, settings: Record) -> list[Record]:
-    """Return the records of an earlier call with the same settings.
-
-    Raises:
-        SystemExit: if the settings were others.
-    """
-    if not path.exists():
-        return []
-    there = json.loads(path.read_text())
-    if there["settings"] != settings:
-        raise SystemExit(f"{path} holds results of other settings: move it away, or run with those")
-    return there["records"]
-
-
 def small(experiment: Experiment, dataset: Dataset) -> tuple[Experiment, Dataset]:
     """Return what is quick to run."""
     train = replace(dataset.train, images=dataset.train.images[:2560], labels=dataset.train.labels[:2560])
@@ -267,18 +250,15 @@ def main(experiment: Experiment) -> None:
     dataset = data.load({"fashion": "fashion-mnist"}.get(experiment.which, experiment.which), root)
     if experiment.quick:
         experiment, dataset = small(experiment, dataset)
-    settings = json.loads(json.dumps(dataclasses.asdict(experiment) | {"data_root": None, "seeds": None}))
+    settings = dataclasses.asdict(experiment) | {"data_root": None, "seeds": None}
     name = f"{experiment.which}-lrrn"
-    path = RESULTS / f"{name}.json"
-    records = [] if experiment.quick else stored(path, settings)
+    records = [] if experiment.quick else earlier(name, settings)
     done = {(record["label"], record["seed"]) for record in records}
     for label, seed in (run for run in runs(experiment) if run not in done):
         records.append(one_run(label, seed, dataset, experiment))
         console.print(f"{label}, seed {seed}: {records[-1]['test_accuracy']:.2%}")
         if not experiment.quick:
-            seeds = list(dict.fromkeys(record["seed"] for record in records))
-            result = {"name": name, "settings": settings, "seeds": seeds, "environment": environment()}
-            write_json(path, result | {"records": records})
+            keep(name, settings, records)
     console.print(table(records))
 
 

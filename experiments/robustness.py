@@ -14,7 +14,6 @@ the margin of the best wrong class of the first test images. Finished measuremen
 """
 
 import dataclasses
-import json
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -25,28 +24,24 @@ import hopfield
 import rules
 import torch
 import tyro
-from common import RESULTS, place, trained
+from common import earlier, keep, place, trained
 from rich.console import Console
 from torch import Tensor, nn
 
 from dyadnet import data
 from dyadnet.audit.attack import accuracy
-from dyadnet.audit.bounds import certified_radius, lipschitz
-from dyadnet.audit.robustness import robustness
+from dyadnet.audit.exposure import COARSE, LOOKED_AT, expose
 from dyadnet.data.dataset import Dataset
 from dyadnet.network.base import AbstractNetwork
 from dyadnet.network.lifted import Lifted
 from dyadnet.relax.relaxation import NotSettledWarning, Relaxation
 from dyadnet.relax.solver import Accelerated
-from dyadnet.relax.stopping import Residual
 from dyadnet.train import folder
 from dyadnet.train.compare import Comparison, run_name
-from dyadnet.train.environment import environment
 from dyadnet.train.run import Request, load_dataset, restored
 from dyadnet.train.settings import Settings
 
 Which = Literal["mnist-rules", "fashion-rules", "mnist-symmetry", "fashion-symmetry", "mnist-alpha", "fashion-alpha"]
-RADII = (0.05, 0.1, 0.25, 0.5)
 UNDIFFERENTIABLE = {"CHL with random feedback"}
 """Means go down through weights of their own: no multipliers to attack by."""
 
@@ -63,7 +58,7 @@ class Experiment:
     """One network of every line with each."""
     images: int = 300
     """Test images that are attacked."""
-    looked_at: int = 50
+    looked_at: int = LOOKED_AT
     """Test images that Lipschitz constants are estimated at."""
     only: tuple[str, ...] = ()
     """Lines to measure; all by default."""
@@ -120,20 +115,11 @@ def measured(net: AbstractNetwork, dataset: Dataset, experiment: Experiment) -> 
     """Return what a network is worth and withstands."""
     solver = {"solver": Accelerated()} if isinstance(net, Lifted) else {}
     net.eval()
-    net.relaxation = Relaxation(stop=Residual(1e-5, 1000), **solver)
+    net.relaxation = Relaxation(stop=COARSE, **solver)
     x, y = next(data.batches(dataset, dataset.test, experiment.images))
-    found = lipschitz(net, x[: experiment.looked_at])
-    radii = certified_radius(net, x, y, found.bound)
-    net.relaxation = Relaxation(stop=Residual(1e-4, 300), **solver)
     hits = [accuracy(net, *batch) * len(batch[1]) for batch in data.batches(dataset, dataset.test, 500)]
-    return {
-        "test_accuracy": sum(hits) / len(dataset.test),
-        "accuracy": accuracy(net, x, y),
-        "lipschitz": dataclasses.asdict(found),
-        "product": product(net),
-        "certified": {f"{radius:g}": float((radii >= radius).double().mean()) for radius in RADII},
-        "trials": [dataclasses.asdict(trial) for trial in robustness(net, x, y)],
-    }
+    found = dataclasses.asdict(expose(net, x, y, looked_at=experiment.looked_at))
+    return {"test_accuracy": sum(hits) / len(dataset.test), "product": product(net)} | found
 
 
 @torch.no_grad()
@@ -152,14 +138,9 @@ def main(experiment: Experiment) -> None:
     torch.set_num_threads(1)
     console, made = Console(), comparisons(experiment)
     dataset = load_dataset(next(iter(made.values())).settings)
-    path = RESULTS / f"{experiment.which}-robustness.json"
-    settings = json.loads(json.dumps(dataclasses.asdict(replace(experiment, data_root=None, only=(), seeds=()))))
-    records = []
-    if path.exists():
-        there = json.loads(path.read_text())
-        if there["settings"] != settings:
-            raise SystemExit(f"{path} holds results of other settings: move it away, or run with those")
-        records = there["records"]
+    name = f"{experiment.which}-robustness"
+    settings = dataclasses.asdict(replace(experiment, data_root=None, only=(), seeds=()))
+    records = earlier(name, settings)
     done = {(record["label"], record["seed"]) for record in records}
     for label, request, net in networks(experiment, dataset, done):
         with warnings.catch_warnings():
@@ -167,9 +148,7 @@ def main(experiment: Experiment) -> None:
             found = measured(net, dataset, experiment)
         records.append({"label": label, "rule": request.rule, "seed": request.seed} | found)
         console.print(f"{label}, seed {request.seed}: {found['test_accuracy']:.2%}")
-        seeds = list(dict.fromkeys(record["seed"] for record in records))
-        result = {"name": path.stem, "settings": settings, "seeds": seeds, "environment": environment()}
-        folder.write_json(path, result | {"records": records})
+        keep(name, settings, records)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The command line: `dyadnet train | compare | audit | robustness | evaluate | export | estimate | resume | data | info`.
+"""The command line: `dyadnet train | compare | audit | robustness | evaluate | export | estimate | resume | ...`.
 
 Exit codes: 0 done, 1 the work failed or was interrupted, 2 the request was wrong.
 """
@@ -26,7 +26,7 @@ from dyadnet.progress import watcher
 from dyadnet.sweeping import Robustness, go_on
 from dyadnet.train import checkpoint, folder
 from dyadnet.train.auditing import SETTINGS, audit
-from dyadnet.train.compare import Comparison, compare, read_comparison
+from dyadnet.train.compare import AUDIT_SAMPLES, Comparison, compare, read_comparison
 from dyadnet.train.environment import environment
 from dyadnet.train.export import Disagreement
 from dyadnet.train.loop import Diverged
@@ -88,7 +88,10 @@ class Compare:
     seeds: tuple[int, ...] = (0, 1, 2)
     """Every rule runs once with each."""
     audit: bool = False
-    """Observe what every rule promises, too: locality, derivatives, weight transport, cost."""
+    """Observe what every rule promises, too (locality, derivatives, weight transport, cost), and what attacks and noise
+    leave of the accuracy of every trained network, with bounds of how far its prediction can move."""
+    audit_samples: int = AUDIT_SAMPLES
+    """So many test samples are attacked."""
     overwrite: bool = False
     """Replace the comparison that the folder holds."""
     config: Path | None = None
@@ -96,7 +99,7 @@ class Compare:
 
     def __call__(self, console: Console) -> None:
         """Run them all."""
-        comparison = Comparison(self.rules, self.seeds, self.settings, self.audit)
+        comparison = Comparison(self.rules, self.seeds, self.settings, self.audit, self.audit_samples)
         folder.check(self.out, overwrite=self.overwrite)
         dataset = load_dataset(self.settings)
         tried(comparison.runs()[: len(self.rules)], dataset, console)

@@ -8,7 +8,7 @@ import torch
 from everywhere import NETWORKS, linear
 from torch.testing import assert_close
 
-from dyadnet.audit.attack import Attack, accuracy, margin
+from dyadnet.audit.attack import Attack, Box, accuracy, margin
 from dyadnet.network.base import AbstractNetwork
 
 networks = pytest.mark.parametrize("make", NETWORKS.values(), ids=NETWORKS)
@@ -44,6 +44,23 @@ def test_a_radius_of_zero_changes_nothing():
         assert torch.equal(Attack(0.0, norm).worst(net, x, y), x)
 
 
+@pytest.mark.parametrize("norm", ["max", "euclidean"])
+@pytest.mark.parametrize("steps", [1, 10])
+def test_normalised_inputs_are_attacked_as_the_pixels_that_they_come_from(norm, steps):
+    pixels, y = torch.rand(20, 2, 3), torch.randint(3, (20,))
+    mean, std = torch.tensor([[0.4], [0.6]]), torch.tensor([[0.2], [0.5]])
+    seen = NETWORKS["feedforward"]()
+    raw = NETWORKS["feedforward"]()
+    raw.load_state_dict(seen.state_dict())
+    first, scale = raw.stages[0].map[1], std.expand(2, 3).flatten()
+    with torch.no_grad():  # W (p - mean) / std + b
+        first.weight /= scale
+        first.bias -= first.weight @ mean.expand(2, 3).flatten()
+    worst = Attack(0.1, norm, steps).worst(raw, pixels, y)
+    box = Box(-mean / std, (1 - mean) / std, 1 / std)
+    assert_close(Attack(0.1, norm, steps, box).worst(seen, (pixels - mean) / std, y), (worst - mean) / std)
+
+
 def test_accuracy_counts_the_largest_output():
     assert accuracy(linear(torch.eye(3)), torch.eye(3), torch.tensor([0, 1, 1])) == pytest.approx(2 / 3)
 
@@ -52,3 +69,9 @@ def test_accuracy_counts_the_largest_output():
 def test_attacks_without_a_meaning_are_refused(settings):
     with pytest.raises(ValueError, match="an attack needs"):
         Attack(**settings)
+
+
+@pytest.mark.parametrize("box", [{"low": 1.0}, {"unit": 0.0}, {"high": torch.tensor([1.0, -1.0])}])
+def test_boxes_that_hold_nothing_are_refused(box):
+    with pytest.raises(ValueError, match="a box needs"):
+        Box(**box)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from everywhere import NETWORKS, linear
 
+from dyadnet.audit.attack import Box
 from dyadnet.audit.robustness import Kind, robustness, shifted
 from dyadnet.network.base import AbstractNetwork
 
@@ -32,6 +33,11 @@ def test_attacks_flip_all_at_the_distance_of_the_plane_and_none_before():
     assert of(net, "fast gradient", 0.09, 0.11, count=3) == [1.0, 0.0]  # 0.2 over 2 pixels
     assert of(net, "projected gradient", 0.09, 0.11, count=3) == [1.0, 0.0]
     assert of(net, "projected gradient, euclidean", 0.14, 0.145, count=3) == [1.0, 0.0]  # 0.2 / sqrt(2) = 0.1414
+
+
+def test_the_size_of_noise_on_inputs_is_in_the_unit_of_the_box():
+    net = linear(torch.eye(2))
+    assert of(net, "inputs", 0.1, box=Box(-1.0, 1.0, 2.0)) == of(net, "inputs", 0.2)
 
 
 def test_noise_on_weights_is_relative_to_their_size_and_drawn_anew():

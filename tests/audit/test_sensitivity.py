@@ -8,7 +8,7 @@ from everywhere import NETWORKS, linear
 from torch.testing import assert_close
 
 from dyadnet import cross_entropy
-from dyadnet.audit.sensitivity import input_gradient, jacobian, lipschitz_estimate
+from dyadnet.audit.sensitivity import between, input_gradient, jacobian, lipschitz_estimate
 from dyadnet.network.base import AbstractNetwork
 
 networks = pytest.mark.parametrize("make", NETWORKS.values(), ids=NETWORKS)
@@ -46,3 +46,4 @@ def test_linear_networks_have_the_norm_of_their_weights_everywhere():
 def test_equal_samples_are_no_pair():
     x = torch.zeros(2, 6)
     assert lipschitz_estimate(linear(torch.ones(1, 6)), torch.cat([x, x + 1])).pairs == pytest.approx(6**0.5)
+    assert between(linear(torch.ones(1, 6)), x) == 0

@@ -35,33 +35,67 @@ def margin(output: Tensor, y: Tensor) -> Tensor:
 
 
 @final
+@dataclass(frozen=True, eq=False)
+class Box:
+    """Where inputs may lie, and what sizes of changes are measured in.
+
+    Pixels that a network sees as `(x - mean) / std` have the box from `-mean / std` to `(1 - mean) / std` and the unit
+    `1 / std`: changes of inputs, measured in units, are changes of pixels.
+
+    Args:
+        low, high: the least and the largest valid inputs, numbers or tensors that broadcast to inputs `(batch, ...)`.
+        unit: by how much inputs change where a size says 1, likewise.
+
+    Raises:
+        ValueError: for an empty box or a unit that is not positive.
+    """
+
+    low: Tensor | float = 0.0
+    high: Tensor | float = 1.0
+    unit: Tensor | float = 1.0
+
+    def __post_init__(self) -> None:
+        low, high, unit = map(torch.as_tensor, (self.low, self.high, self.unit))
+        if not bool((low < high).all() and (unit > 0).all()):
+            raise ValueError(f"a box needs low below high and a positive unit, not {self}")
+
+    def nearest(self, x: Tensor) -> Tensor:
+        """Return the valid inputs that are nearest to `x`, of its shape."""
+        low, high = (torch.as_tensor(end).to(x) for end in (self.low, self.high))
+        return x.clamp(low, high)
+
+
+PIXELS = Box()
+"""Inputs in [0, 1]."""
+
+
+@final
 @dataclass(frozen=True)
 class Attack:
     """Projected gradient ascent.
 
     Args:
-        epsilon: how far inputs may move, in the norm.
+        epsilon: how far inputs may move, in the norm and in units of the box.
         norm: the maximum norm or the Euclidean one.
         steps: gradients taken; 1 is the fast gradient method.
-        low, high: the box of valid inputs.
+        box: of valid inputs.
         loss: what is raised.
 
     Raises:
-        ValueError: for an unknown norm, no steps, a negative radius or an empty box.
+        ValueError: for an unknown norm, no steps or a negative radius.
     """
 
     epsilon: float
     norm: Literal["max", "euclidean"] = "max"
     steps: int = 20
-    low: float = 0.0
-    high: float = 1.0
+    box: Box = PIXELS
     loss: Loss = margin
 
     def __post_init__(self) -> None:
         if self.norm not in ("max", "euclidean"):
             raise ValueError(f"the norm is max or euclidean, not {self.norm!r}")
-        if self.steps < 1 or not self.epsilon >= 0 or not self.low < self.high:
-            raise ValueError(f"an attack needs steps, a radius that is not negative, and a box, not {self}")
+        if self.steps < 1 or not self.epsilon >= 0:
+            raise ValueError(f"an attack needs steps and a radius that is not negative, not {self}")
 
     def worst(self, net: AbstractNetwork, x: Tensor, y: Tensor) -> Tensor:
         """Return inputs within the radius of `x` with the largest loss that was met on the way, of its shape.
@@ -84,7 +118,8 @@ class Attack:
             highest = values.where(higher, highest)
             worst = at.where(over(higher, at), worst)
             if taken < self.steps:
-                at = self._projected(at + self._stride() * self._direction(gradient), x)
+                moved = (at - x) / self.box.unit + self._stride() * self._direction(self.box.unit * gradient)
+                at = self.box.nearest(x + self.box.unit * self._within(moved))
         return worst
 
     def _stride(self) -> float:
@@ -92,19 +127,16 @@ class Attack:
         return self.epsilon if self.steps == 1 else 2.5 * self.epsilon / self.steps
 
     def _direction(self, gradient: Tensor) -> Tensor:
-        """The step of length 1 that raises the loss most."""
+        """The step of length 1 that raises the loss most, given the gradient in units."""
         if self.norm == "max":
             return gradient.sign()
         return gradient / over(floored(lengths(gradient)), gradient)
 
-    def _projected(self, at: Tensor, x: Tensor) -> Tensor:
-        """Into the ball, then into the box, which leaves no point of the ball around `x` in the box."""
-        moved = at - x
+    def _within(self, moved: Tensor) -> Tensor:
+        """Into the ball; the box comes after it, and leaves no point of the ball around a point of the box."""
         if self.norm == "max":
-            moved = moved.clamp(-self.epsilon, self.epsilon)
-        else:
-            moved = moved * over((self.epsilon / floored(lengths(moved))).clamp(max=1), moved)
-        return (x + moved).clamp(self.low, self.high)
+            return moved.clamp(-self.epsilon, self.epsilon)
+        return moved * over((self.epsilon / floored(lengths(moved))).clamp(max=1), moved)
 
 
 @torch.no_grad()

@@ -26,7 +26,7 @@ from dyadnet.audit.attack import margin
 from dyadnet.audit.certificate import certify
 from dyadnet.audit.lipschitz import lipschitz_bounds
 from dyadnet.audit.rows import floored, lengths, over
-from dyadnet.audit.sensitivity import input_gradient, lipschitz_estimate
+from dyadnet.audit.sensitivity import between, input_gradient, lipschitz_estimate
 from dyadnet.audit.settling import loop_free
 from dyadnet.network.base import AbstractHopfield, AbstractNetwork
 from dyadnet.network.lifted import Lifted
@@ -42,14 +42,16 @@ class Lipschitz:
         pairs: the largest ratio between two of the samples.
         steepest, mean: the largest ratio at one sample, and the mean over samples.
         driven: the largest ratio found by driving inputs along gradients.
+        unknown: why there are no gradients in the inputs, where there are none; then the last three are None.
     """
 
     bound: float
     source: str
     pairs: float
-    steepest: float
-    mean: float
-    driven: float
+    steepest: float | None = None
+    mean: float | None = None
+    driven: float | None = None
+    unknown: str | None = None
 
 
 def lipschitz(net: AbstractNetwork, x: Tensor, *, steps: int = 20) -> Lipschitz:
@@ -67,9 +69,12 @@ def lipschitz(net: AbstractNetwork, x: Tensor, *, steps: int = 20) -> Lipschitz:
     >>> found.bound, found.source, found.pairs, round(found.driven, 1)
     (3.0, 'slopes and norms', 1.0, 3.0)
     """
-    seen = lipschitz_estimate(net, x)
     bound, source = certified_bound(net, x)
-    return Lipschitz(bound, source, seen.pairs, seen.steepest, seen.mean, float(driven(net, x, steps).max()))
+    try:
+        seen = lipschitz_estimate(net, x)
+        return Lipschitz(bound, source, seen.pairs, seen.steepest, seen.mean, float(driven(net, x, steps).max()))
+    except (TypeError, ValueError) as error:
+        return Lipschitz(bound, source, between(net, x), unknown=str(error))
 
 
 @torch.no_grad()

@@ -1,6 +1,6 @@
 """What is left of a trained network's accuracy under attacks on its inputs, and under noise on inputs, weights, units.
 
-Noise is Gaussian. On inputs its size is the standard deviation, in the inputs' unit; on weights it is relative to the
+Noise is Gaussian. On inputs its size is the standard deviation, in the box's unit; on weights it is relative to the
 root mean square of the tensor they belong to; on units it is an offset of the drive of every unit below the output,
 relative to the root mean square of the states of those units. Noise on weights and units is drawn once a batch and
 held while states settle: the accuracy expected is that of noise drawn for every sample.
@@ -15,7 +15,7 @@ from typing import Literal, final
 import torch
 from torch import Tensor, nn
 
-from dyadnet.audit.attack import Attack, accuracy
+from dyadnet.audit.attack import PIXELS, Attack, Box, accuracy
 from dyadnet.network.base import AbstractNetwork
 
 Kind = Literal["fast gradient", "projected gradient", "projected gradient, euclidean", "inputs", "weights", "units"]
@@ -28,7 +28,7 @@ SIZES: Mapping[Kind, tuple[float, ...]] = {
     "weights": (0.1, 0.3, 0.5),
     "units": (0.1, 0.3, 0.5),
 }
-"""For inputs in [0, 1] such as images."""
+"""For inputs of range 1, such as images in [0, 1]."""
 
 
 @final
@@ -53,6 +53,7 @@ def robustness(
     y: Tensor,
     sizes: Mapping[Kind, tuple[float, ...]] = SIZES,
     *,
+    box: Box = PIXELS,
     steps: int = 10,
     draws: int = 5,
     seed: int = 0,
@@ -61,9 +62,10 @@ def robustness(
 
     Args:
         net: the network; as it was when this returns.
-        x: inputs `(batch, ...)`, in [0, 1].
+        x: inputs `(batch, ...)`, in the box.
         y: integer classes `(batch,)`.
         sizes: of every kind.
+        box: of valid inputs, which attacks stay in and noise leaves; sizes on inputs are in its unit.
         steps: of the projected gradients.
         draws: how often noise is drawn.
         seed: of the noise.
@@ -75,10 +77,10 @@ def robustness(
         if not all(value >= 0 for value in values):
             raise ValueError(f"the sizes of {kind!r} must not be negative: {values}")
     exposed: dict[Kind, Callable[[float], float]] = {
-        "fast gradient": lambda size: _under(Attack(size, "max", 1), net, x, y),
-        "projected gradient": lambda size: _under(Attack(size, "max", steps), net, x, y),
-        "projected gradient, euclidean": lambda size: _under(Attack(size, "euclidean", steps), net, x, y),
-        "inputs": partial(_averaged, _noisy_inputs, net, x, y, draws, seed),
+        "fast gradient": lambda size: _under(Attack(size, "max", 1, box), net, x, y),
+        "projected gradient": lambda size: _under(Attack(size, "max", steps, box), net, x, y),
+        "projected gradient, euclidean": lambda size: _under(Attack(size, "euclidean", steps, box), net, x, y),
+        "inputs": partial(_averaged, partial(_noisy_inputs, box.unit), net, x, y, draws, seed),
         "weights": partial(_averaged, _noisy_weights, net, x, y, draws, seed),
         "units": partial(_averaged, _noisy_units, net, x, y, draws, seed),
     }
@@ -97,8 +99,10 @@ def _averaged(
     return sum(noisy(net, x, y, size, generator) for _ in range(draws)) / draws
 
 
-def _noisy_inputs(net: AbstractNetwork, x: Tensor, y: Tensor, size: float, generator: torch.Generator) -> float:
-    return accuracy(net, x + size * _normal(x, generator), y)
+def _noisy_inputs(
+    unit: Tensor | float, net: AbstractNetwork, x: Tensor, y: Tensor, size: float, generator: torch.Generator
+) -> float:
+    return accuracy(net, x + size * unit * _normal(x, generator), y)
 
 
 def _noisy_weights(net: AbstractNetwork, x: Tensor, y: Tensor, size: float, generator: torch.Generator) -> float:

@@ -91,8 +91,17 @@ def lipschitz_estimate(net: AbstractNetwork, x: Tensor) -> LipschitzEstimate:
     >>> lipschitz_estimate(net, torch.tensor([[0.0, 0.0], [0.0, 1.0], [0.0, 3.0]]))
     LipschitzEstimate(pairs=1.0, steepest=3.0, mean=3.0)
     """
-    with torch.no_grad():
-        apart = torch.pdist(x.flatten(1))
-        ratios = (torch.pdist(net(x)) / apart)[apart > 0]
     local = torch.linalg.matrix_norm(jacobian(net, x), 2)
-    return LipschitzEstimate(float(ratios.max()), float(local.max()), float(local.mean()))
+    return LipschitzEstimate(between(net, x), float(local.max()), float(local.mean()))
+
+
+@torch.no_grad()
+def between(net: AbstractNetwork, x: Tensor) -> float:
+    """Return the largest ratio of distances of outputs to those of inputs between two samples.
+
+    Args:
+        net: the network.
+        x: inputs `(batch, ...)`; duplicates are left out, and where there is no pair nothing moves.
+    """
+    apart = torch.pdist(x.flatten(1))
+    return max((torch.pdist(net(x)) / apart)[apart > 0].tolist(), default=0.0)

@@ -166,12 +166,8 @@ class Stored(nn.Module):
         """Whether the two conductances have to be told apart."""
         s = self.synapses
         bounded = not self.paired and s.on_off < inf
-        return (
-            bounded
-            or s.model is not None
-            or any(s.programming)
-            or bool(s.mismatch or s.stuck or s.drift or s.drift_spread)
-        )
+        erring = any(s.programming) or bool(s.mismatch or s.stuck or s.drift or s.drift_spread)
+        return bounded or erring or s.model is not None
 
 
 def _polynomial(coefficients: tuple[float, ...], g: Tensor) -> Tensor:

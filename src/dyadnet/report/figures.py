@@ -28,13 +28,13 @@ MOST_MARKED = 30  # points; markers on a longer curve would hide it
 
 def accuracy_curves(records: Sequence[Record]) -> go.Figure:
     """Draw the test accuracy (per cent) against the epoch."""
-    figure = _curves(records, lambda run: _over_epochs(run, "test_accuracy", scale=100.0))
+    figure = curves(records, lambda run: _over_epochs(run, "test_accuracy", scale=100.0))
     return finish(figure, "Test accuracy (%)", "epoch")
 
 
 def loss_curves(records: Sequence[Record]) -> go.Figure:
     """Draw the train loss against the epoch, on a logarithmic axis where all losses are positive."""
-    figure = _curves(records, lambda run: _over_epochs(run, "train_loss"))
+    figure = curves(records, lambda run: _over_epochs(run, "train_loss"))
     losses = _heights(figure)
     if min(losses, default=0) <= 0:
         return finish(figure, "Train loss", "epoch")
@@ -78,41 +78,41 @@ def step_cost(records: Sequence[Record]) -> go.Figure:
 
 def alignment_by_layer(records: Sequence[Record]) -> go.Figure:
     """Draw the cosine with backpropagation of each layer at the end of training, bottom layer first."""
-    figure = _curves(records, lambda run: _over_layers(run, "alignment"))
+    figure = curves(records, lambda run: _over_layers(run, "alignment"))
     _cosine_axis(figure, _heights(figure))
     return finish(figure, "Direction at the end (cosine)", "layer, bottom first")
 
 
 def norm_ratio_by_layer(records: Sequence[Record]) -> go.Figure:
     """Draw the length of each layer's update divided by the length of backpropagation's."""
-    figure = _curves(records, lambda run: _over_layers(run, "norm_ratio"))
+    figure = curves(records, lambda run: _over_layers(run, "norm_ratio"))
     finish(figure, "Length at the end (ratio)", "layer, bottom first")
     return _mark_one(figure).update_yaxes(rangemode="tozero")
 
 
 def same_sign_by_layer(records: Sequence[Record]) -> go.Figure:
     """Draw the share (per cent) of each layer's updates that have the sign of backpropagation's."""
-    figure = _curves(records, lambda run: _over_layers(run, "same_sign", scale=100.0))
+    figure = curves(records, lambda run: _over_layers(run, "same_sign", scale=100.0))
     return finish(figure, "Equal signs at the end (%)", "layer, bottom first")
 
 
 def straddling_by_layer(records: Sequence[Record]) -> go.Figure:
     """Draw the share (per cent) of each hidden layer's units whose two states lie on different sides of a kink."""
-    figure = _curves(records, lambda run: _over_layers(run, "straddling", scale=100.0))
+    figure = curves(records, lambda run: _over_layers(run, "straddling", scale=100.0))
     finish(figure, "Units astride a kink (%)", "hidden layer, bottom first")
     return figure.update_yaxes(rangemode="tozero")
 
 
 def residual_while_relaxing(records: Sequence[Record]) -> go.Figure:
     """Draw how far the first batch of one seed is from settled, on a logarithmic axis, against the iteration."""
-    figure = _curves(_one_seed(records), lambda run: _over_iterations(run, "trace"))
+    figure = curves(_one_seed(records), lambda run: _over_iterations(run, "trace"))
     figure.update_yaxes(type="log", exponentformat="power", dtick=1)
     return finish(figure, "Residual (logarithmic)", "iteration")
 
 
 def energy_while_relaxing(records: Sequence[Record]) -> go.Figure:
     """Draw the mean energy of the first batch of one seed against the iteration, for networks that have one."""
-    figure = _curves(_one_seed(records), lambda run: _over_iterations(run, "energy"))
+    figure = curves(_one_seed(records), lambda run: _over_iterations(run, "energy"))
     return finish(figure, "Energy", "iteration")
 
 
@@ -121,7 +121,7 @@ def alignment_over_training(records: Sequence[Record], layer: int) -> go.Figure:
 
     The figures of all layers have the same scale.
     """
-    figure = _curves(records, lambda run: _layer_over_epochs(run, "alignment", layer))
+    figure = curves(records, lambda run: _layer_over_epochs(run, "alignment", layer))
     everywhere = (entry.get("alignment") or () for run in records for entry in run.get("history") or ())
     _cosine_axis(figure, (cosine for cosines in everywhere for cosine in cosines if cosine is not None))
     return finish(figure, f"Layer {layer} (cosine)", "epoch")
@@ -129,7 +129,7 @@ def alignment_over_training(records: Sequence[Record], layer: int) -> go.Figure:
 
 def feedback_angles(records: Sequence[Record], layer: int) -> go.Figure:
     """Draw the angle (degrees) of the weights through which errors reach a hidden layer against the epoch."""
-    figure = _curves(records, lambda run: _layer_over_epochs(run, "feedback_angles", layer))
+    figure = curves(records, lambda run: _layer_over_epochs(run, "feedback_angles", layer))
     figure.add_hline(y=90, line={"color": FAINT, "width": 1, "dash": "dot"}, layer="below")
     figure.update_yaxes(range=[0, max([100.0, *_heights(figure)])])
     return finish(figure, f"To layer {layer} (degrees)", "epoch")
@@ -137,19 +137,19 @@ def feedback_angles(records: Sequence[Record], layer: int) -> go.Figure:
 
 def flips_over_training(records: Sequence[Record]) -> go.Figure:
     """Draw the share (per cent) of binary weights that an epoch flipped."""
-    figure = _curves(records, lambda run: _over_epochs(run, "flipped", scale=100.0))
+    figure = curves(records, lambda run: _over_epochs(run, "flipped", scale=100.0))
     return finish(figure, "Weights flipped in an epoch (%)", "epoch").update_yaxes(rangemode="tozero")
 
 
 def multipliers_over_training(records: Sequence[Record]) -> go.Figure:
     """Draw the share (per cent) of binary weights whose gradient is multiplied, for methods that do so."""
-    figure = _curves(records, lambda run: _over_epochs(run, "multiplied", scale=100.0))
+    figure = curves(records, lambda run: _over_epochs(run, "multiplied", scale=100.0))
     return finish(figure, "Weights with a multiplier (%)", "epoch").update_yaxes(rangemode="tozero")
 
 
 def latent_histograms(records: Sequence[Record]) -> go.Figure:
     """Draw how the latents of one seed are spread at the end: the share (per cent) in bins of equal width."""
-    figure = _curves(_one_seed(records), _over_latents)
+    figure = curves(_one_seed(records), _over_latents)
     return finish(figure, "Latents at the end (% a bin)", "latent").update_yaxes(rangemode="tozero")
 
 
@@ -194,7 +194,7 @@ def _scaled(value: Measured, scale: float) -> Measured:
     return None if value is None else scale * value
 
 
-def _curves(records: Sequence[Record], points: Callable[[Record], Points]) -> go.Figure:
+def curves(records: Sequence[Record], points: Callable[[Record], Points]) -> go.Figure:
     """Draw one curve a rule, with the range over its seeds as a band."""
     groups = by_rule(records)
     look = looks(groups)

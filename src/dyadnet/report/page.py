@@ -18,6 +18,7 @@ from dyadnet.report.audit import audit_section
 from dyadnet.report.connectivity import connectivity_maps
 from dyadnet.report.palette import Look, is_reference, looks, split_rule
 from dyadnet.report.pictures import picture_grids
+from dyadnet.report.robustness import robustness_curves, withstood
 from dyadnet.report.table import UNCONVERGED_NOTE, Row, columns, has_unconverged, summary
 
 
@@ -103,6 +104,8 @@ def render(title: str, records: Sequence[Record], environment: Mapping[str, Any]
         settings=_flat(settings),
         environment=_flat(environment),
         audit=audit_section(list({r["rule"]: r["audit"] for r in records if "audit" in r}.values())),
+        exposed=_embedded(*robustness_curves(records)),
+        withstood=withstood(records),
         plotly=get_plotlyjs(),
     )
 

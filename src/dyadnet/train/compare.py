@@ -12,6 +12,7 @@ from dyadnet.names import RequestError
 from dyadnet.train import folder
 from dyadnet.train.auditing import audit
 from dyadnet.train.environment import environment
+from dyadnet.train.exposing import exposed
 from dyadnet.train.loop import Relaxed, Tick, prepare
 from dyadnet.train.plan import fitted, unused
 from dyadnet.train.run import Record, Request, Watch, execute, read_request, step_cost
@@ -19,6 +20,8 @@ from dyadnet.train.settings import Settings, from_dict
 
 Begin = Callable[[Request, int, int], None]
 """Called before every run with its request, its number and the number of runs."""
+AUDIT_SAMPLES = 200
+"""An attack takes some hundred times as long as a look at the samples."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,11 +32,17 @@ class Comparison:
     seeds: tuple[int, ...]
     settings: Settings
     audit: bool = False
-    """Whether what every rule promises is observed, too, on the network that it trains."""
+    """Whether what every rule promises is observed, too, and what the networks that it trained withstand."""
+    audit_samples: int = AUDIT_SAMPLES
+    """With so many test samples."""
 
     def __post_init__(self) -> None:
         if not self.rules or not self.seeds:
             raise RequestError("a comparison needs at least one rule and one seed")
+        if self.audit_samples < 1:
+            raise RequestError(f"audit-samples must be at least 1, not {self.audit_samples}")
+        if self.audit_samples != AUDIT_SAMPLES and not self.audit:
+            raise RequestError("audit-samples is for an audit: add --audit")
         for (first, rule), (second, other) in combinations([(name, names.rule(name)) for name in self.rules], 2):
             if rule == other:
                 raise RequestError(f"a rule is named twice: {first} and {second} are the same")
@@ -52,6 +61,7 @@ class Comparison:
             "rules": list(self.rules),
             "seeds": list(self.seeds),
             "audit": self.audit,
+            "audit_samples": self.audit_samples,
             "settings": dataclasses.asdict(self.settings),
             "environment": environment(),
         }
@@ -70,7 +80,11 @@ def read_comparison(path: Path) -> Comparison:
     config = folder.read_config(path)
     try:
         return Comparison(
-            tuple(config["rules"]), tuple(config["seeds"]), from_dict(config["settings"]), config.get("audit", False)
+            tuple(config["rules"]),
+            tuple(config["seeds"]),
+            from_dict(config["settings"]),
+            config.get("audit", False),
+            config.get("audit_samples", AUDIT_SAMPLES),
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise RequestError(f"{path / folder.CONFIG} is not a comparison's configuration: {error}") from error
@@ -104,6 +118,8 @@ def compare(
             watch(record["history"][-1])
         step_ms, step_ratio = costs[request.rule]
         record |= {"step_ms": step_ms, "step_ratio_to_backprop": step_ratio} | audits.get(request.rule, {})
+        if comparison.audit:
+            record["exposure"] = exposed(request, place, dataset, comparison.audit_samples)
         if request.seed != comparison.seeds[0]:  # one picture a rule will do
             record |= {"connectivity": None, "pictures": None}
         records.append(record)

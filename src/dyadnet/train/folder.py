@@ -14,16 +14,18 @@ from typing import Any
 from dyadnet.names import RequestError
 from dyadnet.train import checkpoint
 
-CONFIG, METRICS, RESULT, COMPARISON, AUDIT, REPORT = (
+CONFIG, METRICS, RESULT, COMPARISON, AUDIT, EXPOSURE, REPORT = (
     "config.json",
     "metrics.jsonl",
     "result.json",
     "compare.json",
     "audit.json",
+    "exposure.json",
     "report.html",
 )
 CELLS, ROBUSTNESS = "cells.jsonl", "robustness.json"
-_OWN = {CONFIG, METRICS, RESULT, COMPARISON, AUDIT, CELLS, ROBUSTNESS, REPORT, checkpoint.NAME, checkpoint.PREVIOUS}
+_OWN = {CONFIG, METRICS, RESULT, COMPARISON, AUDIT, EXPOSURE, CELLS, ROBUSTNESS, REPORT}
+_OWN |= {checkpoint.NAME, checkpoint.PREVIOUS}
 _SCALARS = "events.out.tfevents."  # how TensorBoard's files begin
 
 
