@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from dyadnet.binary.course import Course
 from dyadnet.binary.method import AbstractMethod
-from dyadnet.binary.wells import advance
+from dyadnet.binary.wells import Wells, prepared
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,18 +179,21 @@ class BinaryOptimizer(torch.optim.Optimizer):
         one.rescale()
         return one
 
-    def _at_once(self, learning: list[Owned]) -> list[Owned]:
+    def _at_once(self, learning: list[Owned]) -> set[Owned]:
         """Make the step of parameters whose step can be made in one pass; return them."""
         wells = self.method.wells(self.course) if type(self.base) is torch.optim.Adam else None
         if wells is None:
-            return []
+            return set()
+        steps = {one: self._prepared(one, wells) for one in learning}
+        moved = {one: step for one, step in steps.items() if step is not None}
+        for step in moved.values():  # one after the other: they drive all of Python out of the cache
+            step()
+        return set(moved)
 
-        def moves(one: Owned) -> bool:
-            p = one.parameter
-            assert p.grad is not None
-            return advance(wells, one.latent, p.data, p.grad, self.state.get(p, {}), self.param_groups[one.group])
-
-        return [one for one in learning if moves(one)]
+    def _prepared(self, one: Owned, wells: Wells) -> Callable[[], None] | None:
+        p = one.parameter
+        assert p.grad is not None
+        return prepared(wells, one.latent, p.data, p.grad, self.state.get(p, {}), self.param_groups[one.group])
 
     def _through_base(self, learning: list[Owned]) -> None:
         """Have the base optimiser make its step, of these latents and of parameters that are not binary."""

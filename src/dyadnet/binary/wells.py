@@ -8,11 +8,10 @@ Adam's numbers stay where Adam keeps them, so that a step may be made here or th
 """
 
 import ctypes
-import functools
 from collections.abc import Callable
-from dataclasses import astuple, dataclass
+from functools import cache, partial
 from math import inf, sqrt
-from typing import Any, final
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,9 +19,7 @@ from torch import Tensor
 from dyadnet.binary.kernel import library
 
 
-@final
-@dataclass(frozen=True)
-class Wells:
+class Wells(NamedTuple):
     """The numbers of a step; by default those of the straight-through estimator.
 
     Attributes:
@@ -40,7 +37,7 @@ class Wells:
     most: float = inf
 
 
-@functools.cache
+@cache
 def compiled() -> Callable[..., None] | None:
     """Return the function of `wells.c`, or None without a compiler that takes it."""
     made = library("wells.c")
@@ -52,12 +49,12 @@ def compiled() -> Callable[..., None] | None:
     return made.wells
 
 
-def advance(
+def prepared(
     wells: Wells, theta: Tensor, weight: Tensor, grad: Tensor, state: dict[str, Any], group: dict[str, Any]
-) -> bool:
-    """Make a step in place, of latents, weights and Adam's state, if it can be made here; return whether it was.
+) -> Callable[[], None] | None:
+    """Count a step, and return what makes it in place, of latents, weights and Adam's state; None if it has to do it.
 
-    It can on the CPU, in single precision and one piece, for a fused Adam that has made its first step itself.
+    A step can be made here on the CPU, in single precision and one piece, for a fused Adam that has made its first.
 
     Args:
         wells: the numbers of the step.
@@ -68,16 +65,15 @@ def advance(
         group: Adam's settings for it.
     """
     if not state or not _plain(group):
-        return False
+        return None
     tensors = (theta, weight, grad, state["exp_avg"], state["exp_avg_sq"])
     kernel = compiled() if all(map(_flat, tensors)) else None
     if kernel is None:
-        return False
+        return None
     state["step"] += 1
     done, (b1, b2) = float(state["step"]), group["betas"]
     adam = (b1, b2, float(group["lr"]) / (1 - b1**done), sqrt(1 - b2**done), group["eps"])
-    kernel(*(t.data_ptr() for t in tensors), theta.numel(), torch.get_num_threads(), *astuple(wells), *adam)
-    return True
+    return partial(kernel, *(t.data_ptr() for t in tensors), theta.numel(), torch.get_num_threads(), *wells, *adam)
 
 
 def _plain(group: dict[str, Any]) -> bool:
