@@ -154,7 +154,11 @@ class AdaSTE(AbstractMethod):
             theta.clamp_(-self.clip, self.clip)
 
     def wells(self, course: Course) -> Wells | None:
-        """Those of the inner objective, with multipliers of at most one."""
+        """Those of the inner objective, with multipliers of at most one.
+
+        >>> AdaSTE(alpha=1.0, mu=0.25).wells(Course(steps=2))  # mu is 1/4 now, and 1/2 when weights are written
+        Wells(ahead=0.8, edge=0.75, lift=1.0, pull=0.6666666666666666, most=1.0)
+        """
         if not self._at_most_one:
             return None
         now, then = self.depth(course), self.depth(course.onward())
