@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
 
 from rich.console import Console
@@ -25,11 +26,22 @@ def run(name: str, comparison: Comparison) -> None:
 
 
 def run_all(name: str, comparisons: Mapping[str, Comparison]) -> None:
-    """Run comparisons that differ in more than the rule; the records carry the label of theirs as `label`."""
-    records: list[Record] = []
+    """Run comparisons that differ in more than the rule; the records carry the label of theirs as `label`.
+
+    Stored records of other labels stay, so that lines of a table may be run one at a time.
+    """
+    found = labelled(name)
     for label, comparison in comparisons.items():
-        records += [bare(record) | {"label": label} for record in trained(place(name, label), comparison)]
-        store(name, comparison, records)  # what is there already, should it be cut off
+        found[label] = [bare(record) | {"label": label} for record in trained(place(name, label), comparison)]
+        store(name, comparison, list(chain(*found.values())))  # what is there already, should it be cut off
+
+
+def labelled(name: str) -> dict[str, list[Record]]:
+    """Return the records of `results/NAME.json` by label, none where there is no such file."""
+    path, found = RESULTS / f"{name}.json", dict[str, list[Record]]()
+    for record in json.loads(path.read_text())["records"] if path.exists() else []:
+        found.setdefault(record["label"], []).append(record)
+    return found
 
 
 def place(name: str, label: str) -> Path:
@@ -56,7 +68,7 @@ def store(name: str, comparison: Comparison, records: list[Record]) -> None:
     result = {
         "name": name,
         "settings": dataclasses.asdict(comparison.settings) | {"data_root": None},
-        "seeds": list(comparison.seeds),
+        "seeds": sorted({record["seed"] for record in records}),
         "environment": environment(),
         "records": records,
     }

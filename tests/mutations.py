@@ -70,7 +70,9 @@ FEEDBACK, ANGLES, RANDOM_CHL = "network/feedback.py", "audit/feedback_angles.py"
 MODULES = "network/modules.py"
 ADASTE, AUTHORS, OPTIMIZER = "binary/adaste.py", "binary/authors.py", "binary/optimizer.py"
 BAYES, MIRROR, STATISTICS = "binary/bayes.py", "binary/mirror_descent.py", "binary/statistics.py"
+WELLS, PASS = "binary/wells.py", "binary/wells.c"
 OWN |= dict.fromkeys((ADASTE, AUTHORS, OPTIMIZER, BAYES, MIRROR, STATISTICS), TESTS / "binary")
+OWN |= {PASS: TESTS / "binary" / "test_wells.py"}
 
 MUTATIONS = [
     # binary weights
@@ -85,10 +87,20 @@ MUTATIONS = [
     Mutation("binary: the published sign slip put right", AUTHORS, "(1 + alpha) - theta)", "(1 + alpha) + size)"),
     Mutation("binary: gradients times N once", AUTHORS, ".mul_(often).mul_(often)", ".mul_(often)"),
     Mutation("binary: weights of the place before", OPTIMIZER, "self.course = self.course.onward()", "pass"),
-    Mutation("binary: gradients not scaled", OPTIMIZER, "grad.mul_(one.scale)", "pass"),
+    Mutation("binary: gradients not scaled", OPTIMIZER, "self.parameter.grad.mul_(self.scale)", "pass"),
     Mutation("binary: no prior", BAYES, ".mul_(10 * course.samples).add_(theta)", ".mul_(10 * course.samples)"),
-    Mutation("binary: the dual step not sharpened", MIRROR, "theta.sub_(before).mul_(scale)", "theta.sub_(before)"),
+    Mutation(
+        "binary: the dual step not sharpened",
+        MIRROR,
+        "theta.sub_(before).mul_(self.sharpness(course))",
+        "theta.sub_(before)",
+    ),
     Mutation("binary: statistics that stay", STATISTICS, "buffer.copy_(buffers[name])", "pass"),
+    Mutation("binary: one pass keeps all gradients", PASS, "? ahead : 0", "? ahead : ahead"),
+    Mutation("binary: one pass writes the weights of before", PASS, "(theta[i] + copysignf", "(w[i] + copysignf"),
+    Mutation("binary: one pass with the wells of before", ADASTE, "self.depth(course.onward())", "self.depth(course)"),
+    Mutation("binary: one pass for whatever Adam", WELLS, 'group["weight_decay"])', "False)"),
+    Mutation("binary: one pass moves twice", OPTIMIZER, "if one not in moved])", "])"),
     # dual propagation
     Mutation(
         "alpha not swapped in the transposed form", DUAL, "plus, minus = minus, plus", "plus, minus = plus, minus"

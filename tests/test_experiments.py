@@ -74,3 +74,18 @@ def test_methods_for_binary_weights_train_at_the_rates_that_their_tuning_chose(c
     assert rates["AdaSTE"] == 1e-2
     assert stored["settings"]["binary"] == "bop:threshold=1e-06"
     assert [record["rule"] for record in stored["records"]] == ["backprop", "dual-propagation"] * 2
+
+
+def test_lines_of_a_table_that_are_run_later_leave_those_that_are_there(tmp_path: Path):
+    script = (
+        "from dyadnet.train.compare import Comparison; from dyadnet.train.settings import Settings;"
+        "record = lambda seed: {'environment': {'commit': '0'}, 'rule': 'backprop', 'seed': seed};"
+        "common.trained = lambda path, comparison: [record(seed) for seed in comparison.seeds];"
+        "of = lambda *seeds: Comparison(('backprop',), seeds, Settings());"
+        "common.run_all('t', {'a': of(0, 1), 'b': of(0)});"
+        "common.run_all('t', {'c': of(2), 'a': of(3)})"
+    )
+    run(tmp_path, script)
+    stored = json.loads((tmp_path / "results" / "t.json").read_text())
+    assert [(record["label"], record["seed"]) for record in stored["records"]] == [("a", 3), ("b", 0), ("c", 2)]
+    assert stored["seeds"] == [0, 2, 3]

@@ -29,6 +29,7 @@ from torch import Tensor
 
 from dyadnet.binary.course import Course, geometric
 from dyadnet.binary.method import AbstractMethod, check, sign
+from dyadnet.binary.wells import Wells
 
 _aten = torch.ops.aten
 
@@ -143,7 +144,7 @@ class AdaSTE(AbstractMethod):
     def gradient(self, theta: Tensor, weight: Tensor, grad: Tensor, course: Course) -> Tensor:
         """`c g`."""
         mu = self.depth(course)
-        if self.cap == 1 and 0 < self.clip <= 1:  # (|s(theta)| + ...) / |theta| is at least 1 then
+        if self._at_most_one:
             return _at_most_one(theta, weight, grad, mu, self.alpha)
         return grad.mul_(multiplier(theta, grad, mu, self.alpha, self.cap, weight))
 
@@ -151,6 +152,23 @@ class AdaSTE(AbstractMethod):
         """Clip."""
         if self.clip:
             theta.clamp_(-self.clip, self.clip)
+
+    def wells(self, course: Course) -> Wells | None:
+        """Those of the inner objective, with multipliers of at most one.
+
+        >>> AdaSTE(alpha=1.0, mu=0.25).wells(Course(steps=2))  # mu is 1/4 now, and 1/2 when weights are written
+        Wells(ahead=0.8, edge=0.75, lift=1.0, pull=0.6666666666666666, most=1.0)
+        """
+        if not self._at_most_one:
+            return None
+        now, then = self.depth(course), self.depth(course.onward())
+        lift = inf if then * self.alpha >= 1 else then * (1 + self.alpha)
+        return Wells(1 / (1 + now), 1 - now * self.alpha, lift, 1 / (1 + then), self.clip)
+
+    @property
+    def _at_most_one(self) -> bool:
+        """Whether c is 1 towards the jump: (|s(theta)| + ...) / |theta| is at least 1 for latents within 1."""
+        return self.cap == 1 and 0 < self.clip <= 1
 
     def active(self, theta: Tensor, grad: Tensor, course: Course) -> Tensor:
         """Where the difference looks across the jump."""

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from dyadnet.binary.course import Course
+from dyadnet.binary.wells import Wells
 
 
 class AbstractMethod(abc.ABC):
@@ -53,6 +54,14 @@ class AbstractMethod(abc.ABC):
             rate: the learning rate of the step.
             course: the place of the update that is being made.
         """
+
+    def wells(self, course: Course) -> Wells | None:
+        """Return the numbers by which `wells.py` does all of the above in one pass; None if it cannot.
+
+        Args:
+            course: the place of the update that is being made; the weights it writes are those of the next.
+        """
+        return None
 
     def signs(self, theta: Tensor) -> Tensor:
         """Return the binary weights that training has come to, -1 and 1."""

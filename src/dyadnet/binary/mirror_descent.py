@@ -4,8 +4,8 @@
                  which is  w <- tanh( artanh(w) + B step ),  step = what the base optimiser would change w by
     stable       w = tanh(B theta),  theta <- step(theta, g)                       g passes straight through the tanh
 
-`B` grows by equal factors from 1. As it does, weights of the stable form sharpen by themselves; those of the other do
-not, and are told from the binary ones at the end by their signs.
+As `B` grows, weights of the stable form sharpen by themselves; those of the other do not, and are told from the binary
+ones at the end by their signs.
 """
 
 from dataclasses import dataclass
@@ -14,27 +14,17 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor
 
-from dyadnet.binary.course import Course, geometric
-from dyadnet.binary.method import AbstractMethod, check
+from dyadnet.binary.course import Course
+from dyadnet.binary.sharpened import AbstractSharpened
 
 
 @final
 @dataclass(frozen=True)
-class MDTanh(AbstractMethod):
-    """Mirror descent in the space of weights between -1 and 1.
-
-    Args:
-        sharpest: what `B` grows to.
-        anneal: the share of training over which it does.
-    """
+class MDTanh(AbstractSharpened):
+    """Mirror descent in the space of weights between -1 and 1."""
 
     sharpest: float = 100.0
-    anneal: float = 0.9
     remembers: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        check("sharpest", self.sharpest)
-        check("anneal", self.anneal, zero=True, most=1)
 
     def write(self, out: Tensor, theta: Tensor, course: Course, generator: torch.Generator) -> None:
         """The latents themselves."""
@@ -44,28 +34,15 @@ class MDTanh(AbstractMethod):
         """Take the step in the dual space instead; weights that rounding has made binary may come back."""
         assert before is not None
         inside = 1 - torch.finfo(theta.dtype).eps
-        scale = geometric(1.0, self.sharpest, course.share, self.anneal)
         dual = before.clamp(-inside, inside).atanh_()
-        theta.sub_(before).mul_(scale).add_(dual).tanh_()
+        theta.sub_(before).mul_(self.sharpness(course)).add_(dual).tanh_()
 
 
 @final
 @dataclass(frozen=True)
-class MDTanhStable(AbstractMethod):
-    """Mirror descent with the dual variables kept.
-
-    Args:
-        sharpest: what `B` grows to.
-        anneal: the share of training over which it does.
-    """
-
-    sharpest: float = 1000.0
-    anneal: float = 0.9
-
-    def __post_init__(self) -> None:
-        check("sharpest", self.sharpest)
-        check("anneal", self.anneal, zero=True, most=1)
+class MDTanhStable(AbstractSharpened):
+    """Mirror descent with the dual variables kept."""
 
     def write(self, out: Tensor, theta: Tensor, course: Course, generator: torch.Generator) -> None:
         """`tanh(B theta)`."""
-        torch.mul(theta, geometric(1.0, self.sharpest, course.share, self.anneal), out=out).tanh_()
+        torch.mul(theta, self.sharpness(course), out=out).tanh_()

@@ -2,6 +2,7 @@
 
 In a parameter's own place stand the weights that its method wants in the forward pass. A step lends the base optimiser
 the latents in their stead, with the gradient that the method makes of `p.grad`, and writes new weights afterwards.
+Where a method and a fused Adam allow, all of that is one pass over memory (`wells.py`).
 """
 
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from dyadnet.binary.course import Course
 from dyadnet.binary.method import AbstractMethod
+from dyadnet.binary.wells import Wells, prepared
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +33,18 @@ class Owned:
     latent: Tensor
     scale: Tensor | None
     group: int
+
+    def unscale(self) -> None:
+        """Have weights and gradient be those of a scale of 1."""
+        if self.scale is not None:
+            assert self.parameter.grad is not None
+            self.parameter.data.div_(self.scale)
+            self.parameter.grad.mul_(self.scale)
+
+    def rescale(self) -> None:
+        """Multiply new weights."""
+        if self.scale is not None:
+            self.parameter.data.mul_(self.scale)
 
 
 @final
@@ -92,15 +106,16 @@ class BinaryOptimizer(torch.optim.Optimizer):
         if closure is not None:
             raise ValueError("binary weights learn from p.grad: compute it first, and call step without a closure")
         learning = [one for one in self.owned if one.parameter.grad is not None]
-        lent = [self._lend(one) for one in learning]
-        self.base.step()
-        for one, (weight, grad, before) in zip(learning, lent, strict=True):
-            self.method.settle(one.latent, before, self.param_groups[one.group]["lr"], self.course)
-            one.parameter.grad = None
-            one.parameter.data, one.parameter.grad = weight, grad
+        for one in learning:
+            one.unscale()
+        moved = self._at_once(learning)
+        with _aside([one.parameter for one in moved]):
+            self._through_base([one for one in learning if one not in moved])
         self.course = self.course.onward()
         for one in learning:
-            self._write(one)
+            if one not in moved:
+                self.method.write(one.parameter.data, one.latent, self.course, self.generator)
+            one.rescale()
 
     @contextmanager
     def binarized(self) -> Iterator[None]:
@@ -160,17 +175,40 @@ class BinaryOptimizer(torch.optim.Optimizer):
         size = p.square().mean().sqrt().clamp(min=torch.finfo(p.dtype).tiny)
         scale = p.abs().flatten(1).mean(1).view(-1, *[1] * (p.dim() - 1)) if self.scaling and p.dim() > 1 else None
         one = Owned(p, self.method.start(p / size, self.generator), scale, group)
-        self._write(one)
+        self.method.write(p.data, one.latent, self.course, self.generator)
+        one.rescale()
         return one
+
+    def _at_once(self, learning: list[Owned]) -> set[Owned]:
+        """Make the step of parameters whose step can be made in one pass; return them."""
+        wells = self.method.wells(self.course) if type(self.base) is torch.optim.Adam else None
+        if wells is None:
+            return set()
+        steps = {one: self._prepared(one, wells) for one in learning}
+        moved = {one: step for one, step in steps.items() if step is not None}
+        for step in moved.values():  # one after the other: they drive all of Python out of the cache
+            step()
+        return set(moved)
+
+    def _prepared(self, one: Owned, wells: Wells) -> Callable[[], None] | None:
+        p = one.parameter
+        assert p.grad is not None
+        return prepared(wells, one.latent, p.data, p.grad, self.state.get(p, {}), self.param_groups[one.group])
+
+    def _through_base(self, learning: list[Owned]) -> None:
+        """Have the base optimiser make its step, of these latents and of parameters that are not binary."""
+        lent = [self._lend(one) for one in learning]
+        self.base.step()
+        for one, (weight, grad, before) in zip(learning, lent, strict=True):
+            self.method.settle(one.latent, before, self.param_groups[one.group]["lr"], self.course)
+            one.parameter.grad = None
+            one.parameter.data, one.parameter.grad = weight, grad
 
     def _lend(self, one: Owned) -> tuple[Tensor, Tensor, Tensor | None]:
         """Put the latents in the parameter's place; return what has to come back, and the latents if remembered."""
         p, weight = one.parameter, one.parameter.data
         grad = p.grad
         assert grad is not None
-        if one.scale is not None:
-            weight.div_(one.scale)
-            grad.mul_(one.scale)
         made = self.method.gradient(one.latent, weight, grad, self.course)
         before = one.latent.clone() if self.method.remembers else None
         p.grad = None
@@ -178,7 +216,13 @@ class BinaryOptimizer(torch.optim.Optimizer):
         p.grad = made
         return weight, grad, before
 
-    def _write(self, one: Owned) -> None:
-        self.method.write(one.parameter.data, one.latent, self.course, self.generator)
-        if one.scale is not None:
-            one.parameter.data.mul_(one.scale)
+
+@contextmanager
+def _aside(parameters: list[nn.Parameter]) -> Iterator[None]:
+    """Take gradients away, so that the base optimiser leaves these parameters alone, and bring them back."""
+    grads = [p.grad for p in parameters]
+    for p in parameters:
+        p.grad = None
+    yield
+    for p, grad in zip(parameters, grads, strict=True):
+        p.grad = grad

@@ -1,27 +1,18 @@
-"""Products with packed signs, `x @ signs.T`: compiled where there is a C compiler, else by tiles of unpacked rows.
-
-`product.c` is compiled once a process, in well under a second, for the processor at hand; nothing is left behind.
-"""
+"""Products with packed signs, `x @ signs.T`: compiled where there is a C compiler, else by tiles of unpacked rows."""
 
 import ctypes
 import functools
-import os
-import shutil
-import subprocess
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 
+from dyadnet.binary.kernel import library
 from dyadnet.binary.packing import SIGNS, unpack_signs
 
 TILE = 2**17
 """The largest number of signs that are unpacked at a time."""
 
-_SOURCE = Path(__file__).with_name("product.c")
-_FLAGS = (("-march=native", "-fopenmp"), ("-march=native",), ("-fopenmp",), ())  # not every compiler knows all
 _Kernel = Callable[..., None]
 
 
@@ -49,27 +40,13 @@ def tiles(bits: Tensor, inputs: int) -> Sequence[Tensor]:
 
 @functools.cache
 def compiled() -> _Kernel | None:
-    """Return the function of `product.c`, or None without a compiler ($CC, cc, gcc or clang) that takes it."""
-    for compiler in _compilers():
-        for flags in _FLAGS:
-            with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-                library = Path(folder) / "product.so"
-                command = [compiler, "-O3", *flags, "-shared", "-fPIC", str(_SOURCE), "-o", str(library)]
-                if subprocess.run(command, capture_output=True, check=False).returncode == 0:
-                    return _loaded(library)
-    return None
-
-
-def _compilers() -> Iterator[str]:
-    named = (os.environ.get("CC"), "cc", "gcc", "clang")
-    return filter(None, (shutil.which(name) for name in named if name))
-
-
-def _loaded(library: Path) -> _Kernel:
-    kernel = ctypes.CDLL(str(library)).product
-    kernel.argtypes = [*[ctypes.c_void_p] * 4, *[ctypes.c_int64] * 3, ctypes.c_int]
-    kernel.restype = None
-    return kernel
+    """Return the function of `product.c`, or None without a compiler that takes it."""
+    made = library("product.c")
+    if made is None:
+        return None
+    made.product.argtypes = [*[ctypes.c_void_p] * 4, *[ctypes.c_int64] * 3, ctypes.c_int]
+    made.product.restype = None
+    return made.product
 
 
 def _plain(bits: Tensor, x: Tensor) -> bool:

@@ -8,6 +8,7 @@ BinaryConnect (Courbariaux and others, 2015) is the one with `clip = 1`. It also
 """
 
 from dataclasses import dataclass
+from math import inf
 from typing import final
 
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from dyadnet.binary.course import Course
 from dyadnet.binary.method import AbstractMethod, check, sign
+from dyadnet.binary.wells import Wells
 
 
 @final
@@ -40,6 +42,10 @@ class STE(AbstractMethod):
         if self.clip:
             theta.clamp_(-self.clip, self.clip)
 
+    def wells(self, course: Course) -> Wells:
+        """Binary weights from the start, and whole gradients."""
+        return Wells(most=self.clip or inf)
+
 
 @final
 @dataclass(frozen=True)
@@ -63,3 +69,7 @@ class BinaryConnect(AbstractMethod):
     def settle(self, theta: Tensor, before: Tensor | None, rate: float, course: Course) -> None:
         """Clip."""
         theta.clamp_(-1, 1)
+
+    def wells(self, course: Course) -> Wells | None:
+        """Those of the estimator, but for draws."""
+        return None if self.stochastic else Wells(most=1.0)
