@@ -27,6 +27,7 @@ from dyadnet.loss import Loss, one_hot
 from dyadnet.network.base import AbstractNetwork
 from dyadnet.network.layered import Layered
 from dyadnet.network.state import Activity, States
+from dyadnet.network.wiring import AbstractCoupling
 from dyadnet.relax.relaxation import Relaxation, settle
 from dyadnet.relax.schedule import BottomUp
 from dyadnet.relax.solver import Plain
@@ -91,7 +92,9 @@ class RandomFeedbackCHL(AbstractRule):
         held = settle(wiring, under_condition(net, last, output), how, generator=generator)
         pairs = zip(free.states, held.states, strict=True)
         both = wiring.again([Activity(torch.cat([a.mean(), b.mean()])) for a, b in pairs], copies=2)
-        grads = outer_products(both.read(), [-1 / len(x), 1 / len(x)])
+        seen = both.read()
+        assert isinstance(seen, AbstractCoupling)
+        grads = outer_products(seen, [-1 / len(x), 1 / len(x)])
         return two_phase_estimate(loss, y, free, held, grads, keep_states=keep_states)
 
     def _checked(self, net: AbstractNetwork) -> Layered:
