@@ -92,6 +92,7 @@ def test_what_differs_from_time_to_time_follows_the_generator(device: Device) ->
     "device",
     [
         Device(synapses=Synapses(mismatch=0.05)),
+        Device(synapses=Synapses(twin=0.05)),
         Device(synapses=Synapses(stuck=0.2)),
         Device(synapses=Synapses(drift=0.05, drift_spread=0.02, age=100)),
         Device(units=Units(gain=0.1)),
@@ -154,6 +155,29 @@ def test_too_strong_a_nudge_by_error() -> None:
     off = flat(OnChip(rule, Chip(device, net)).estimate(net, LOSS, x, y))
     actual = flat(EquilibriumPropagation(beta * towards, variant="positive").estimate(net, LOSS, x, y)) * towards
     torch.testing.assert_close(off, actual, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    "name", ["equilibrium propagation", "equilibrium propagation, positive", "contrastive hebbian"]
+)
+def test_two_circuits_side_by_side(name: str) -> None:
+    """The phases of a contrast settle on weights that differ, and not by the nudge alone."""
+    clean, off = on_chip(name, Device()), on_chip(name, Device(synapses=Synapses(twin=0.01)))
+    assert (off - clean).norm() > 0.005 * clean.norm()
+    less = on_chip(name, Device(synapses=Synapses(twin=0.001)))
+    assert (less - clean).norm() == pytest.approx(float((off - clean).norm()) / 10, rel=0.1)
+
+
+def test_the_free_phase_of_two_circuits_runs_on_the_first() -> None:
+    rule, net = EquilibriumPropagation(0.1, "positive"), layered(1.0)
+    (x, y), chip = batch(), Chip(Device(synapses=Synapses(twin=0.1)), net)
+    step = OnChip(rule, chip).estimate(net, LOSS, x, y)
+    torch.testing.assert_close(step.output, net(x).detach())
+    with chip.beside():
+        second = net.relax(x).states[-1].mean()
+        nudged = EquilibriumPropagation(0.1, "positive").estimate(net, LOSS, x, y)
+    assert not torch.allclose(second, step.output, rtol=1e-3)
+    assert not torch.allclose(flat(nudged), flat(step), rtol=1e-2)
 
 
 def test_offsets_are_added_in_units_of_the_estimate() -> None:

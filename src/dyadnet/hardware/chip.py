@@ -84,10 +84,23 @@ class Chip:
             generator: of what differs from visit to visit.
         """
         units, reading = self.device.units, self.device.reading
-        if units == Units() and reading == Reading():
+        beside = self.beside if self.device.synapses.twin else None
+        if units == Units() and reading == Reading() and beside is None:
             return net
         how = cut_off(net.relaxation, units.passes)
-        return net.on(RealUnits(units, reading, self.seed, generator, self.made), how)
+        return net.on(RealUnits(units, reading, self.seed, generator, self.made, beside), how)
+
+    @contextmanager
+    def beside(self) -> Iterator[None]:
+        """Put the weights of the second of two circuits in the place of those of the first, for a while."""
+        first = {p: p.data for p in self.stored}
+        try:
+            for p, stored in self.stored.items():
+                p.data = p.data * stored.unlike
+            yield
+        finally:
+            for p, data in first.items():
+                p.data = data
 
     @torch.no_grad()
     def predict(self, net: AbstractNetwork, x: Tensor, generator: torch.Generator | None = None) -> Tensor:

@@ -33,6 +33,8 @@ class Synapses:
         programming: standard deviation of a conductance after writing, in shares of the largest: the coefficients of a
             polynomial in `g / g_max`.
         mismatch: fixed relative deviation of every conductance, standard deviation.
+        twin: fixed relative deviation between the weights of two circuits that run the free and the nudged phase of a
+            contrast, or its two nudged phases, side by side; 0: one circuit runs both.
         stuck: share of conductances that are stuck, half of them at either end of the range.
         drift: mean exponent `nu` of `g(t) = g (t / t_0)^-nu`.
         drift_spread: standard deviation of `nu` over devices.
@@ -52,6 +54,7 @@ class Synapses:
     on_off: float = inf
     programming: tuple[float, ...] = (0.0,)
     mismatch: float = 0.0
+    twin: float = 0.0
     stuck: float = 0.0
     drift: float = 0.0
     drift_spread: float = 0.0
@@ -61,7 +64,7 @@ class Synapses:
     def __post_init__(self) -> None:
         check("synapses", 2, 16, bits=self.bits)
         check("synapses", 1, on_off=self.on_off, age=self.age)
-        check("synapses", 0, mismatch=self.mismatch, drift_spread=self.drift_spread, drift=self.drift)
+        check("synapses", 0, mismatch=self.mismatch, twin=self.twin, drift_spread=self.drift_spread, drift=self.drift)
         check("synapses", 0, 1, stuck=self.stuck)
         if self.on_off == 1:
             raise ValueError("synapses: on_off must exceed 1: a range of conductances of no width stores nothing")
@@ -92,6 +95,8 @@ class Stored(nn.Module):
     """
 
     gain: Tensor
+    unlike: Tensor
+    """The weights of the second of two circuits over those of the first."""
     low: Tensor
     high: Tensor
     nu: Tensor
@@ -111,6 +116,7 @@ class Stored(nn.Module):
         fate = torch.rand(shape, generator=generator).to(weight)
         low, high = fate < synapses.stuck / 2, fate > 1 - synapses.stuck / 2
         self.register_buffer("gain", 1 + drawn(synapses.mismatch))
+        self.register_buffer("unlike", 1 + drawn(synapses.twin)[0])
         self.register_buffer("low", low)
         self.register_buffer("high", high)
         self.register_buffer("nu", (synapses.drift + drawn(synapses.drift_spread)).abs())

@@ -7,6 +7,8 @@
 Gains and offsets are fixed when a circuit is made; agitation and read noise are drawn at every visit and every reading.
 """
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from math import sqrt
 from typing import final
@@ -94,6 +96,7 @@ class RealUnits(AbstractSubstrate):
         seed: of what differs from unit to unit.
         generator: of what differs from visit to visit and from reading to reading.
         made: gains and offsets drawn before, by layer; more are added to it.
+        beside: puts the second of two circuits in the place of the first.
     """
 
     def __init__(
@@ -103,9 +106,10 @@ class RealUnits(AbstractSubstrate):
         seed: int,
         generator: torch.Generator,
         made: dict[int, tuple[Tensor, Tensor]] | None = None,
+        beside: Callable[[], AbstractContextManager[None]] | None = None,
     ) -> None:
         self.units, self.reads, self.seed, self.generator = units, reading, seed, generator
-        self.made = {} if made is None else made
+        self.made, self.beside = {} if made is None else made, beside
 
     def received(self, k: int, drive: Tensor) -> Tensor:
         """Return the drive as it is amplified, shifted and converted."""

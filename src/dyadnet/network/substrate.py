@@ -10,6 +10,8 @@ Networks carry one through `on`; without one, which is the same as one that chan
 """
 
 import abc
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 from torch import Tensor
 
@@ -17,7 +19,14 @@ from dyadnet.network.state import AbstractState
 
 
 class AbstractSubstrate(abc.ABC):
-    """What happens to the messages and states of a network's units."""
+    """What happens to the messages and states of a network's units.
+
+    Attributes:
+        beside: puts the second of two circuits, which run the two phases of a contrast side by side, in the place of
+            the first for a while; None where one circuit runs both.
+    """
+
+    beside: Callable[[], AbstractContextManager[None]] | None = None
 
     @abc.abstractmethod
     def received(self, k: int, drive: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """What contrastive rules share: a free phase, phases under other conditions, and a weighted sum of `dE/dtheta`."""
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Literal
 
@@ -82,11 +83,31 @@ def contrast(
     batch = len(free.residual)
     scaled, nudged = [weight / batch for weight in weights], wiring.again(start, len(weights))
     others = energy.minimise(nudged, output, relaxation)
+    if wiring.substrate is not None and wiring.substrate.beside is not None:
+        with wiring.substrate.beside():
+            twin = energy.wire(wiring.states[0].mean(), start, len(weights))
+            second = energy.minimise(twin, output, relaxation)
+        nudged, others = _side_by_side(nudged, others, second, batch, free_weight)
     if free_weight:
         pairs = zip(others.states, free.states, strict=True)
         nudged = wiring.again([Activity(torch.cat([a.mean(), b.mean()])) for a, b in pairs], len(weights) + 1)
         scaled.append(free_weight / batch)
     return energy.gradients(nudged.read(), scaled), others
+
+
+def _side_by_side(
+    wiring: AbstractWiring, first: Solution, second: Solution, batch: int, free_weight: float
+) -> tuple[AbstractWiring, Solution]:
+    """Let one circuit run the free phase, or else the first half of the others, and its twin what is contrasted."""
+    copies = len(first.residual) // batch
+    own = 0 if free_weight else batch * (copies // 2)
+    pairs = zip(first.states, second.states, strict=True)
+    states = [Activity(torch.cat([a.mean()[:own], b.mean()[own:]])) for a, b in pairs]
+    residual = torch.cat([first.residual[:own], second.residual[own:]])
+    converged = torch.cat([first.converged[:own], second.converged[own:]])
+    return wiring.again(states, copies), dataclasses.replace(
+        second, states=states, residual=residual, converged=converged
+    )
 
 
 def repeated(states: States, copies: int, *, complex_: bool = False) -> States:
