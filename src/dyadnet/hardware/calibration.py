@@ -197,6 +197,8 @@ def read_calibration(path: Path | str, row: int = 12) -> Calibration:
     """
     try:
         found = yaml.safe_load(Path(path).read_text())
+        if not isinstance(found, dict):
+            raise TypeError("it holds no keys")
         return _calibration(found, row)
     except (OSError, UnicodeError, yaml.YAMLError) as error:
         raise ValueError(f"{path} cannot be read as YAML: {' '.join(str(error).split())}") from error
@@ -206,7 +208,7 @@ def read_calibration(path: Path | str, row: int = 12) -> Calibration:
         raise ValueError(f"{path} is not a machine's calibration: {error}") from error
 
 
-def _calibration(found: Any, row: int) -> Calibration:
+def _calibration(found: dict[str, Any], row: int) -> Calibration:
     plus, minus = (_path(found, sign, short, row) for sign, short in (("positive", "pos"), ("negative", "neg")))
     none = [0.0] * len(plus.inputs)
     loop = found.get("close_loop_offset_and_scale", {"scaling": [1.0] * len(none), "solution_to_adc_ratio": 1.0})
