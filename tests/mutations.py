@@ -27,6 +27,7 @@ PARTS = [
     "test_activation.py",
     "hopfield",
     "lrrn",
+    "hardware",
 ]
 CORE = [TESTS / part for part in PARTS]
 
@@ -71,8 +72,27 @@ MODULES = "network/modules.py"
 ADASTE, AUTHORS, OPTIMIZER = "binary/adaste.py", "binary/authors.py", "binary/optimizer.py"
 BAYES, MIRROR, STATISTICS = "binary/bayes.py", "binary/mirror_descent.py", "binary/statistics.py"
 OWN |= dict.fromkeys((ADASTE, AUTHORS, OPTIMIZER, BAYES, MIRROR, STATISTICS), TESTS / "binary")
+CIRCUITS = ("hardware/resistive.py", "hardware/power.py", "hardware/passivity.py", "hardware/netlist.py")
+RESISTIVE, POWER, PASSIVITY, NETLIST = CIRCUITS
+OWN |= dict.fromkeys(CIRCUITS, TESTS / "hardware")
 
 MUTATIONS = [
+    # circuits
+    Mutation("circuits: the discount upside down", RESISTIVE, "discount(k - self.depth)", "discount(self.depth - k)"),
+    Mutation("circuits: a source and its negative add up", RESISTIVE, ".inputs] - g[self", ".inputs] + g[self"),
+    Mutation("circuits: currents are not amplified", RESISTIVE, "alpha=self.circuit.current_gain * ", "alpha="),
+    Mutation("circuits: inhibitory diodes turned round", RESISTIVE, "clamp(max=threshold)", "clamp(min=-threshold)"),
+    Mutation(
+        "circuits: sources of current learn the other way", POWER, "return dg, -sum_v.sum(0)", "return dg, sum_v.sum(0)"
+    ),
+    Mutation("circuits: a phase counts twice", POWER, "(weights * du)[1:]", "2 * (weights * du)[1:]"),
+    Mutation("circuits: hidden nodes hold without feedback", PASSIVITY, "alpha=-feedback", "alpha=-1.0"),
+    Mutation("circuits: any nudge is borne", PASSIVITY, "-lowest >= bound", "lowest >= bound"),
+    Mutation("circuits: a nudge for its resistance", NETLIST, "{1 / (nudge.beta * scale)}", "{nudge.beta * scale}"),
+    Mutation("circuits: the way back is the way up", NETLIST, "{float(down[j, i])}", "{float(up[j, i])}"),
+    Mutation(
+        "circuits: mismatch forgets the weights", "network/feedback.py", "module.weight.detach() * getattr", "getattr"
+    ),
     # binary weights
     Mutation("binary: no jump in the multiplier", ADASTE, "size.add_(min(1.0, mu * (1 + alpha) / (1 + mu)))", "size"),
     Mutation("binary: the derivative beyond saturation", ADASTE, "(size < 1).to", "(size <= 1).to"),
@@ -332,8 +352,8 @@ MUTATIONS = [
     Mutation(
         "path: every layer draws the same weights",
         FEEDBACK,
-        "scale, generator, weight)",
-        "scale, torch.Generator(), weight)",
+        "_drawn(like.shape, scale, generator, like)",
+        "_drawn(like.shape, scale, torch.Generator(), like)",
     ),
     Mutation("path: bound by the fan-out", FEEDBACK, "prod(shape[1:])", "shape[0]"),
     Mutation("path: the lowest map of a stage is passed over", FEEDBACK, "if below or within:", "if within:"),
