@@ -26,7 +26,7 @@ RULES = (
     "equilibrium-propagation:beta=1",
     "equilibrium-propagation:beta=1,variant=positive",
 )
-GAINS = (100, 200, 400)
+GAINS, SHORT = (100, 200, 400), 20000
 SETTINGS = Settings(
     dataset="mnist",
     network="resistive",
@@ -60,7 +60,7 @@ def main(experiment: Experiment) -> None:
     if experiment.which == "mnist":
         run_all("mnist-resistive", {"784-512-10": Comparison(RULES, experiment.seeds, settings)})
         return
-    short = replace(settings, epochs=1, train_samples=20000)
+    short = replace(settings, epochs=1, train_samples=SHORT)
     gains = {f"input gain {gain}": replace(short, circuit=f"input_gain={gain}") for gain in GAINS}
     tuned = {label: Comparison(RULES[1:2], experiment.seeds, settings) for label, settings in gains.items()}
     run_all("mnist-resistive-tuning", tuned)

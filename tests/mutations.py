@@ -27,6 +27,7 @@ PARTS = [
     "test_activation.py",
     "hopfield",
     "lrrn",
+    "hardware",
 ]
 CORE = [TESTS / part for part in PARTS]
 
@@ -73,8 +74,43 @@ BAYES, MIRROR, STATISTICS = "binary/bayes.py", "binary/mirror_descent.py", "bina
 WELLS, PASS = "binary/wells.py", "binary/wells.c"
 OWN |= dict.fromkeys((ADASTE, AUTHORS, OPTIMIZER, BAYES, MIRROR, STATISTICS), TESTS / "binary")
 OWN |= {PASS: TESTS / "binary" / "test_wells.py"}
+CIRCUITS = ("hardware/resistive.py", "hardware/power.py", "hardware/passivity.py", "hardware/netlist.py")
+RESISTIVE, POWER, PASSIVITY, NETLIST = CIRCUITS
+OWN |= dict.fromkeys(CIRCUITS, TESTS / "hardware")
+
+DEVICES = ("hardware/synapses.py", "hardware/units.py", "hardware/updates.py", "hardware/teaching.py")
+SYNAPSES, UNITS, UPDATES, TEACHING = DEVICES
+OWN |= {SYNAPSES: TESTS / "hardware" / "test_synapses.py", UPDATES: TESTS / "hardware" / "test_updates.py"}
+OWN |= dict.fromkeys((UNITS, TEACHING), TESTS / "hardware" / "test_chip.py")
 
 MUTATIONS = [
+    # devices
+    Mutation("devices: no device is off", SYNAPSES, "1.0, g * self.gain)", "1.0, g)"),
+    Mutation("devices: drift the other way", SYNAPSES, "s.age**-self.nu", "s.age**self.nu"),
+    Mutation(
+        "devices: an offset is scaled away", SYNAPSES, "(g[0] - g[1]) / (1 - 1 / self", "(g[0] - g[1]) * (1 - 1 / self"
+    ),
+    Mutation("devices: agitation grows with the step", UNITS, "sqrt(factor * (2 - factor))", "sqrt(factor)"),
+    Mutation("devices: averages fall with the number", UNITS, "spread / sqrt(r.reads)", "spread / r.reads"),
+    Mutation("devices: bounds push outwards", UPDATES, "(1 - u.asymmetry * wanted", "(1 + u.asymmetry * wanted"),
+    Mutation("devices: a pulse is one too many", UPDATES, "torch.floor(wanted", "torch.ceil(wanted"),
+    Mutation("devices: towards for away", TEACHING, "torch.where(strength > 0", "torch.where(strength < 0"),
+    # circuits
+    Mutation("circuits: the discount upside down", RESISTIVE, "discount(k - self.depth)", "discount(self.depth - k)"),
+    Mutation("circuits: a source and its negative add up", RESISTIVE, ".inputs] - g[self", ".inputs] + g[self"),
+    Mutation("circuits: currents are not amplified", RESISTIVE, "alpha=self.circuit.current_gain * ", "alpha="),
+    Mutation("circuits: inhibitory diodes turned round", RESISTIVE, "clamp(max=threshold)", "clamp(min=-threshold)"),
+    Mutation(
+        "circuits: sources of current learn the other way", POWER, "return dg, -sum_v.sum(0)", "return dg, sum_v.sum(0)"
+    ),
+    Mutation("circuits: a phase counts twice", POWER, "(weights * du)[1:]", "2 * (weights * du)[1:]"),
+    Mutation("circuits: hidden nodes hold without feedback", PASSIVITY, "alpha=-feedback", "alpha=-1.0"),
+    Mutation("circuits: any nudge is borne", PASSIVITY, "-lowest >= bound", "lowest >= bound"),
+    Mutation("circuits: a nudge for its resistance", NETLIST, "{1 / (nudge.beta * scale)}", "{nudge.beta * scale}"),
+    Mutation("circuits: the way back is the way up", NETLIST, "{float(down[j, i])}", "{float(up[j, i])}"),
+    Mutation(
+        "circuits: mismatch forgets the weights", "network/feedback.py", "module.weight.detach() * getattr", "getattr"
+    ),
     # binary weights
     Mutation("binary: no jump in the multiplier", ADASTE, "size.add_(min(1.0, mu * (1 + alpha) / (1 + mu)))", "size"),
     Mutation("binary: the derivative beyond saturation", ADASTE, "(size < 1).to", "(size <= 1).to"),
@@ -344,8 +380,8 @@ MUTATIONS = [
     Mutation(
         "path: every layer draws the same weights",
         FEEDBACK,
-        "scale, generator, weight)",
-        "scale, torch.Generator(), weight)",
+        "_drawn(like.shape, scale, generator, like)",
+        "_drawn(like.shape, scale, torch.Generator(), like)",
     ),
     Mutation("path: bound by the fan-out", FEEDBACK, "prod(shape[1:])", "shape[0]"),
     Mutation("path: the lowest map of a stage is passed over", FEEDBACK, "if below or within:", "if within:"),

@@ -50,6 +50,21 @@ def test_the_protocol_of_the_cifar_experiment_trains_a_small_network(cifar: Path
     assert all("validation_accuracy" in epoch for record in records for epoch in record["history"])
 
 
+def test_resistive_networks_are_trained_and_their_gain_is_chosen(cifar: Path, tmp_path: Path):
+    script = (
+        "import resistive as e; from dataclasses import replace;"
+        "e.SETTINGS = replace(e.SETTINGS, dataset=sys.argv[2], hidden=(10,), epochs=1); e.GAINS = (5,); e.SHORT = 500;"
+        "e.RULES = ('backprop', 'equilibrium-propagation:beta=0.01');"
+        "e.main(e.Experiment()); e.main(e.Experiment(which='tuning'))"
+    )
+    run(tmp_path, script, cifar)
+    stored = [
+        json.loads((tmp_path / "results" / f"mnist-resistive{part}.json").read_text()) for part in ("", "-tuning")
+    ]
+    assert [record["rule"] for record in stored[0]["records"]] == ["backprop", "equilibrium-propagation:beta=0.01"]
+    assert [record["label"] for record in stored[1]["records"]] == ["input gain 5"]
+
+
 def test_the_protocol_of_binary_weights_trains_a_small_network(cifar: Path, tmp_path: Path):
     script = (
         "import binary_cifar as e; e.SMOKE['dataset'] = sys.argv[2];"

@@ -10,6 +10,7 @@ from circuits import CIRCUITS, batch, excess, loss, measured, network, voltages
 from torch.testing import assert_close
 
 from dyadnet import Backprop, BottomUp, ContrastiveHebbian, CoupledLearning, Dyadic, OddEven, RandomOrder, squared_error
+from dyadnet.audit.robustness import robustness
 from dyadnet.hardware.circuit import Circuit
 from dyadnet.hardware.passivity import passive_bound
 from dyadnet.hardware.resistive import ResistiveNetwork
@@ -204,9 +205,10 @@ def test_rules_without_an_energy_are_refused(rule: DualPropagation | Dyadic):
 # --- passivity ---
 
 
-def test_the_bound_is_the_smallest_curvature_of_the_outputs_with_all_hidden_nodes_eliminated():
+@circuits
+def test_the_bound_is_the_smallest_curvature_of_the_outputs_with_all_hidden_nodes_eliminated(circuit: Circuit):
     """By the inverse of the whole conductance matrix, whose corner is that of the Schur complement."""
-    net = network(CIRCUITS["amplified"])
+    net = network(circuit)
     x, _ = batch(1)
     states = [torch.randn(1, len(b), requires_grad=True) for b in net.currents]
     energy = net.energy([x, *states]).sum()
@@ -235,6 +237,18 @@ def test_clamping_rules_pull_the_output_to_the_target():
             there.data -= 1e-3 * grads[here]
         moved.project_()
         assert loss(moved, x, y) < first
+
+
+def test_they_are_attacked_and_disturbed_as_other_networks_are():
+    """Noise that makes a conductance negative takes the resistor out, and all is as before afterwards."""
+    net, (x, _) = network(Circuit(input_gain=3.0)), batch(20)
+    y, before = net(x).argmax(1), [g.detach().clone() for g in net.conductances]
+    sizes = {"projected gradient": (0.0, 0.5), "weights": (0.0, 3.0)}
+    still, attacked, same, noisy = (trial.accuracy for trial in robustness(net, x, y, sizes))
+    assert still == same == 1.0
+    assert attacked < 1.0
+    assert noisy < 1.0
+    assert all(torch.equal(g, was) for g, was in zip(net.conductances, before, strict=True))
 
 
 def test_networks_can_be_copied_pickled_and_restored():

@@ -108,6 +108,7 @@ def _noisy_inputs(
 def _noisy_weights(net: AbstractNetwork, x: Tensor, y: Tensor, size: float, generator: torch.Generator) -> float:
     weights = [p for p in net.parameters() if p.dim() > 1]
     with shifted({p: size * _rms([p]) * _normal(p, generator) for p in weights}):
+        net.project_()
         return accuracy(net, x, y)
 
 
