@@ -10,5 +10,5 @@ from jaxtyping import install_import_hook
 SHAPED = ["dyadnet.loss", "dyadnet.network.linearise"]
 """Modules with shapes in their annotations."""
 
-beartype_package("dyadnet", conf=BeartypeConf(is_pep484_tower=True))
+beartype_package("dyadnet", conf=BeartypeConf(is_pep484_tower=True, violation_type=TypeError))
 install_import_hook(SHAPED, "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))")

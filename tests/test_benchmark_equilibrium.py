@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.equilibrium import Case, Settings, cases, distance, main, measure, pair
 from benchmarks.textbook_ep import TextbookEP
 
-SETTINGS = Settings(batch=8, quick=True)
+SETTINGS = Settings(batch=8, calls=1, quick=True)
 SMALL = [Case("step", widths, 15) for widths in ((20, 12, 4), (20, 12, 12, 4), (20, 12, 9, 12, 4))]
 named = pytest.mark.parametrize("case", SMALL, ids=lambda case: case.network)
 

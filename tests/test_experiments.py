@@ -23,8 +23,8 @@ def cifar(tmp_path: Path) -> Path:
         noise = random.integers(-50, 50, (count, 3, 32, 32))
         return (colours[y] + noise).clip(0, 255).astype(np.uint8), y
 
-    x_train, y_train = split(1000)
-    x_test, y_test = split(500)
+    x_train, y_train = split(250)
+    x_test, y_test = split(100)
     np.savez(archive, x_train=x_train, y_train=y_train, x_test=x_test, y_test=y_test)
     return archive
 
@@ -40,7 +40,8 @@ def run(tmp_path: Path, script: str, *arguments: object) -> None:
 
 def test_the_protocol_of_the_cifar_experiment_trains_a_small_network(cifar: Path, tmp_path: Path):
     script = (
-        "import cifar10_vgg16 as e; from dataclasses import replace; e.SMOKE = replace(e.SMOKE, dataset=sys.argv[2]);"
+        "import cifar10_vgg16 as e; from dataclasses import replace;"
+        "e.SMOKE = replace(e.SMOKE, dataset=sys.argv[2], train_samples=250, test_samples=100, batch_size=25);"
         "e.main(e.Experiment(smoke=True, seeds=(0,), rules=('backprop', 'dual-propagation:alpha=0,beta=0.1')))"
     )
     run(tmp_path, script, cifar)
@@ -67,7 +68,8 @@ def test_resistive_networks_are_trained_and_their_gain_is_chosen(cifar: Path, tm
 
 def test_the_protocol_of_binary_weights_trains_a_small_network(cifar: Path, tmp_path: Path):
     script = (
-        "import binary_cifar as e; e.SMOKE['dataset'] = sys.argv[2];"
+        "import binary_cifar as e;"
+        "e.SMOKE.update(dataset=sys.argv[2], train_samples=250, test_samples=100, batch_size=25);"
         "e.main(e.Experiment(smoke=True, seeds=(0,), only=('AdaSTE', 'AdaSTE, published loop')))"
     )
     run(tmp_path, script, cifar)

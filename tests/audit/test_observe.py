@@ -201,7 +201,7 @@ def test_a_rule_of_ones_own_needs_to_know_nothing_of_the_audit() -> None:
 )
 def test_a_hidden_phase_is_found(again: str, phases: list[str]) -> None:
     net = Layered.from_sequential(mlp(), lam=0.3)
-    net.relaxation = replace(net.relaxation, stop=Residual(1e-3, 40))
+    net.relaxation = replace(net.relaxation, stop=Residual(1e-2, 12))
     found = observe(Returning(again), net, squared_error, *data()).temporal
     assert sorted(phase.condition for phase in found.phases) == phases
     assert found.local is (again == "not")
@@ -240,7 +240,7 @@ def test_normalisation_lets_neurons_of_a_layer_read_one_another() -> None:
 def test_a_dense_network_is_local_unless_an_accelerator_mixes_its_units() -> None:
     rule, x, y = names.RULES["dyadic"](), torch.randn(4, 3), torch.rand(4, 2)
     net = Dense(3, 6, 2, "skew", activation=nn.Tanh())
-    net.relaxation = replace(net.relaxation, stop=Residual(1e-3, 40))
+    net.relaxation = replace(net.relaxation, stop=Residual(1e-2, 12))
     assert observe(rule, net, squared_error, x, y).spatial.local is False, "Anderson weighs passes by all residuals"
     net.relaxation = replace(net.relaxation, solver=Damped(0.5))
     found = observe(rule, net, squared_error, x, y)

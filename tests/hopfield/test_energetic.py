@@ -133,9 +133,9 @@ def test_forgetting_that_others_see_the_difference_is_noticed():
 def test_it_trains():
     net, (x, y) = lifted(), batch(20)
     net.relaxation = replace(SETTLED, stop=Residual(1e-5, 500))
-    optimizer = torch.optim.Adam(net.parameters(), 0.02)
+    optimizer = torch.optim.Adam(net.parameters(), 0.05)
     losses = []
-    for _ in range(60):
+    for _ in range(20):
         optimizer.zero_grad()
         losses.append(float(Dyadic(0.2).backward(net, squared_error, x, y).loss))
         optimizer.step()

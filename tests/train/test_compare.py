@@ -96,7 +96,9 @@ def test_an_interrupted_comparison_ends_where_an_unbroken_one_does(
     assert heard == [2, 1, 2, 1, 2, 1, 2]
 
 
-MIXED = Comparison(("backprop", "dyadic", "contrastive-hebbian"), (0, 1), replace(SETTINGS, tolerance=1e-2, epochs=1))
+MIXED = Comparison(
+    ("backprop", "dyadic", "contrastive-hebbian"), (0, 1), replace(SETTINGS, tolerance=1e-2, epochs=1, batch_size=13)
+)
 
 
 def test_every_rule_gets_the_network_it_needs_where_none_is_named(tmp_path: Path, dataset: Dataset):

@@ -128,7 +128,7 @@ def test_networks_with_feedback_learn_the_clusters(training_for: Make, rule: str
 
 
 def test_images_are_learnt_with_feedback(training_for: Make, images: Dataset):
-    metrics = trained(training_for("dyadic", on=images, network="cnn", lam=0.0, learning_rate=0.003))
+    metrics = trained(training_for("dyadic", on=images, network="cnn", lam=0.0, learning_rate=0.006, batch_size=8))
     assert metrics[-1]["test_accuracy"] > 0.9
     assert metrics[-1]["unconverged"] == 0
 
