@@ -57,7 +57,8 @@ def test_what_is_given_is_taken(capsys: pytest.CaptureFixture[str]):
 @pytest.mark.parametrize(
     ("network", "rule", "iterations", "passes", "kind"),
     [
-        ("64-128-128-10, lam 1", "equilibrium-propagation", 90, 30, "hopfield"),
+        ("64-128-128-10, lam 1", "equilibrium-propagation", 90, 45, "hopfield"),
+        ("64-128-10, lam 0", "dyadic", 90, 90, "hopfield"),
         ("dense 64-58-10, symmetric", "contrastive-hebbian", 90, 45, "dense"),
         ("64-128-10", "dual-propagation", 1, 1, "mlp"),
     ],

@@ -164,7 +164,8 @@ def _of_run(asked: EstimateCosts, run: Path) -> EstimateCosts:
         phases = phases_of(names.rule(request.rule), network)
     except ValueError as error:
         raise RequestError(f"{run}: {error}") from error
-    passes = 1.0 if network == "mlp" else result["relaxation"]["iterations"] / phases.relaxations
+    counted = 2 if phases.energy else 1  # the free phase, and all others at once
+    passes = 1.0 if network == "mlp" else result["relaxation"]["iterations"] / counted
     known = {"inputs": inputs, "hidden": tuple(hidden), "outputs": outputs, "network": network, "passes": passes}
     known |= {"batch_size": request.settings.batch_size}
     said = {name: getattr(asked, name) for name in known if getattr(asked, name) is not None}

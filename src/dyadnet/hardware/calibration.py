@@ -68,21 +68,23 @@ class LightPath:
         return (a * weights + b) * weights + c
 
     def light(self, volts: Tensor) -> Tensor:
-        """Return `p` for `y` in volts, `(batch, channels)`."""
+        """Return what the diodes make of `y` in volts, `p` before the efficiency of the inputs, `(batch, channels)`."""
         k3, k2, k1, k0 = self.diode
-        return (((k3 * volts + k2) * volts + k1) * volts + k0) * self.inputs
+        return ((k3 * volts + k2) * volts + k1) * volts + k0
 
     def spread(self, current: Tensor) -> Tensor:
-        """Return the currents with what their neighbours get of them, `(batch, channels)`."""
+        """Return the currents `q` with what their neighbours get of them, `(batch, channels)`."""
         bright = current - self.modulator[:, 2]
         total = current.clone()
         total[:, 1:] += (self.later * bright)[:, :-1]
         total[:, :-1] += (self.earlier * bright)[:, 1:]
         return total
 
-    def current(self, elements: Tensor, volts: Tensor) -> Tensor:
-        """Return what the receivers measure of `y` in volts, crosstalk included, `(batch, channels)`."""
-        return self.spread(self.light(volts) @ elements.T * self.outputs)
+    def behind_the_diodes(self, weights: Tensor) -> tuple[Tensor, Tensor]:
+        """Return all that is linear behind the diodes, `(senders, receivers)`, and the currents without any light."""
+        dark = self.spread(torch.zeros_like(self.inputs)[None])
+        currents = (self.elements(weights) * self.outputs[:, None]).T * self.inputs[:, None]
+        return self.spread(currents) - dark, dark[0]
 
 
 @final

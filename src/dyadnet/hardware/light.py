@@ -21,9 +21,12 @@ from dyadnet.hardware.modulator import Modulator
 class Written:
     """Weights on a modulator; called with states, it returns what the light makes of them.
 
+    Behind the diodes all is linear, and folded into one matrix a path.
+
     Attributes:
         calibration: of the machine.
-        plus, minus: what the elements of the two paths let through, `(units, units)`, receivers in rows.
+        plus, minus: the matrices of the two paths, `(senders, receivers)`.
+        rest: the drives that arrive without any light, `(receivers,)`.
         gain: of the loop, `beta`, a scalar.
 
     >>> W = torch.tensor([[0.0, -2.0], [1.0, 0.0]])
@@ -34,6 +37,7 @@ class Written:
     calibration: Calibration
     plus: Tensor
     minus: Tensor
+    rest: Tensor
     gain: Tensor
 
     def __call__(self, states: Tensor) -> Tensor:
@@ -44,24 +48,24 @@ class Written:
         """
         if states.is_complex():
             raise TypeError("light carries real states only: take a rule with real nudges")
-        machine = self.calibration
-        per_volt, full = _units(machine)
-        plus, minus = (
-            path.current(elements, full * states)
-            for path, elements in ((machine.plus, self.plus), (machine.minus, self.minus))
-        )
-        volts = self.gain / machine.channels * (plus - minus) + machine.offset + self.gain * machine.drift
-        return per_volt * machine.scale * volts
+        machine, (_, full) = self.calibration, _units(self.calibration)
+        volts = full * states
+        drives = torch.addmm(self.rest, machine.plus.light(volts), self.plus)
+        return drives.addmm_(machine.minus.light(volts), self.minus, alpha=-1)
 
 
 def write(weights: Tensor, modulator: Modulator, calibration: Calibration) -> Written:
     """Return `weights`, `(units, units)` with receivers in rows, as the modulator of a machine holds them."""
-    calibration = calibration.like(weights)
-    per_volt, full = _units(calibration)
-    plus, minus = modulator.paths(weights)
-    through = per_volt * full * calibration.transmission() / calibration.channels
-    gain = modulator.gain(weights) / through
-    return Written(calibration, calibration.plus.elements(plus), calibration.minus.elements(minus), gain)
+    machine = calibration.like(weights)
+    per_volt, full = _units(machine)
+    gain = modulator.gain(weights) * machine.channels / (per_volt * full * machine.transmission())
+    (plus, bright), (minus, dark) = (
+        path.behind_the_diodes(share)
+        for path, share in zip((machine.plus, machine.minus), modulator.paths(weights), strict=True)
+    )
+    units, share = per_volt * machine.scale, gain / machine.channels
+    rest = units * (share * (bright - dark) + machine.offset + gain * machine.drift)
+    return Written(machine, units * share * plus, units * share * minus, rest, gain)
 
 
 def small_signal(written: Written) -> Tensor:
