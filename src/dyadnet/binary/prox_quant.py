@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import ClassVar, final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dyadnet.binary.course import Course
 from dyadnet.binary.method import AbstractMethod, check, sign
@@ -53,5 +53,5 @@ def proximal(theta: Tensor, strength: float) -> Tensor:
     >>> proximal(torch.tensor([0.2, 0.95, -1.5]), 0.25)
     tensor([ 0.4500,  1.0000, -1.2500])
     """
-    beyond = theta.abs() - 1
-    return sign(theta) * (1 + beyond.sign() * torch.relu(beyond.abs() - strength))
+    beyond = nn.functional.softshrink(theta.abs().sub_(1), strength)
+    return beyond.add_(1).copysign_(theta)
