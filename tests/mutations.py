@@ -87,9 +87,7 @@ MUTATIONS = [
     # devices
     Mutation("devices: no device is off", SYNAPSES, "1.0, g * self.gain)", "1.0, g)"),
     Mutation("devices: drift the other way", SYNAPSES, "s.age**-self.nu", "s.age**self.nu"),
-    Mutation(
-        "devices: an offset is scaled away", SYNAPSES, "(g[0] - g[1]) / (1 - 1 / self", "(g[0] - g[1]) * (1 - 1 / self"
-    ),
+    Mutation("devices: an offset is scaled away", SYNAPSES, "g[1]) / (1 - 1 / self", "g[1]) * (1 - 1 / self"),
     Mutation("devices: agitation grows with the step", UNITS, "sqrt(factor * (2 - factor))", "sqrt(factor)"),
     Mutation("devices: averages fall with the number", UNITS, "spread / sqrt(r.reads)", "spread / r.reads"),
     Mutation("devices: bounds push outwards", UPDATES, "(1 - u.asymmetry * wanted", "(1 + u.asymmetry * wanted"),
