@@ -187,6 +187,32 @@ def exposure_table(root: Path, name: str) -> str:
     return f"{settings['which']}, seeds {of_seeds}. {_where(results)} {looked_at}\n\n{markdown(head, rows)}"
 
 
+def hardware_table(root: Path, name: str) -> str:
+    """Return the accuracy of every rule at the best strength for each level of an imperfection, and what is critical."""
+    results = stored(root, f"hardware-{name}")
+    levels = [f"{spot['level']:g}" for spot in results["rules"][0]["best"]]
+    rows = [
+        [
+            rule["rule"],
+            *(_at_its_best(spot) for spot in rule["best"]),
+            "–" if rule["critical"] is None else f"{rule['critical']:.2g}",
+        ]
+        for rule in results["rules"]
+    ]
+    if results["source"] == "synapses.bits":  # the more the better: there is no level that is too much
+        rows = [row[:-1] for row in rows]
+    headings = ["Rule", *levels, "Critical"][: len(rows[0])]
+    settings, seeds = results["settings"], ", ".join(map(str, results["seeds"]))
+    about = f"{settings['dataset']}, the first {settings['train_samples']} images, {settings['epochs']} epochs"
+    where = f"{results['source']}, seeds {seeds}. {_where(results)}"
+    return f"{about}; {where}\n\n" + markdown(headings, rows)
+
+
+def _at_its_best(spot: Mapping[str, Any]) -> str:
+    strength = "" if spot["strength"] is None else f" (β {spot['strength']:g})"
+    return f"{100 * spot['accuracy']:.1f} ± {100 * spot['spread']:.1f}{strength}"
+
+
 def agreement_table(root: Path) -> str:
     """Return the lowest cosine of a layer, over seeds: a line an `alpha` and `beta`, a column a trained depth."""
     results = stored(root, "agreement")
@@ -231,6 +257,8 @@ EXPOSED: dict[str, tuple[str, float]] = {
     "units 0.3": ("units", 0.3),
 }
 """Columns, and what networks were exposed to."""
+STUDIES = [f"{data}-{source}" for data in ("mnist", "fashion") for source in ("noise", "feedback", "bits", "offset")]
+"""What `experiments/hardware.py` measures."""
 EXPOSURES = [f"{data}-{kind}" for kind in ("rules", "symmetry", "alpha") for data in ("mnist", "fashion")]
 """What `experiments/robustness.py` measures."""
 
@@ -382,6 +410,7 @@ TABLES: dict[str, Table] = {
     "audit": audit_table,
     "agreement": agreement_table,
     **{f"{which}-robustness": partial(exposure_table, name=which) for which in EXPOSURES},
+    **{f"hardware-{which}": partial(hardware_table, name=which) for which in STUDIES},
     "gradient-quality": partial(quality_table, name="gradient-quality"),
     "settling": partial(settling_table, name="settling"),
     "benchmark-step": partial(benchmark_table, name="step"),
