@@ -241,7 +241,7 @@ def test_clamping_rules_pull_the_output_to_the_target():
 
 def test_they_are_attacked_and_disturbed_as_other_networks_are():
     """Noise that makes a conductance negative takes the resistor out, and all is as before afterwards."""
-    net, (x, _) = network(Circuit(input_gain=3.0)), batch(20)
+    net, (x, _) = network(Circuit(input_gain=3.0), (6, 8, 3)), batch(20, 6)
     y, before = net(x).argmax(1), [g.detach().clone() for g in net.conductances]
     sizes = {"projected gradient": (0.0, 0.5), "weights": (0.0, 3.0)}
     still, attacked, same, noisy = (trial.accuracy for trial in robustness(net, x, y, sizes))
