@@ -188,7 +188,7 @@ def exposure_table(root: Path, name: str) -> str:
 
 
 def hardware_table(root: Path, name: str) -> str:
-    """Return the accuracy of every rule at the best strength for each level of an imperfection, and what is critical."""
+    """Return the accuracy at the best strength for each level of an imperfection, and the critical level."""
     results = stored(root, f"hardware-{name}")
     levels = [f"{spot['level']:g}" for spot in results["rules"][0]["best"]]
     rows = [

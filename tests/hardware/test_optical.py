@@ -167,7 +167,7 @@ def at_a_users_speed() -> Iterator[None]:
 
 def digits() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     bunch = load_digits()
-    x = torch.tensor(bunch.data, dtype=torch.float32) / 16
+    x = torch.tensor(bunch.data, dtype=torch.get_default_dtype()) / 16
     y = torch.tensor(bunch.target)
     return x[:1300], y[:1300], x[1300:], y[1300:]
 

@@ -17,11 +17,11 @@ from torch import Tensor
 from dyadnet.loss import AbstractLoss, CustomLoss, Strength
 
 if TYPE_CHECKING:
-    from dyadnet.hardware.resistive import ResistiveNetwork
+    import dyadnet.hardware.resistive  # the network is built on this module
 
 
 @torch.no_grad()
-def passive_bound(net: "ResistiveNetwork") -> float:
+def passive_bound(net: "dyadnet.hardware.resistive.ResistiveNetwork") -> float:
     """Return `lambda_min(S_L)`.
 
     >>> from dyadnet.hardware.resistive import ResistiveNetwork
@@ -39,7 +39,7 @@ def passive_bound(net: "ResistiveNetwork") -> float:
     return float(torch.linalg.eigvalsh(schur)[0])
 
 
-def check_passive(net: "ResistiveNetwork", loss: AbstractLoss, strength: Strength) -> None:
+def check_passive(net: "dyadnet.hardware.resistive.ResistiveNetwork", loss: AbstractLoss, strength: Strength) -> None:
     """Refuse a nudge that may leave the energy without a minimum.
 
     Raises:

@@ -28,7 +28,7 @@ from dyadnet.network.wiring import AbstractWiring
 from dyadnet.relax.relaxation import Relaxation
 
 if TYPE_CHECKING:
-    from dyadnet.hardware.resistive import ResistiveNetwork
+    import dyadnet.hardware.resistive  # the network is built on this module
 
 
 @final
@@ -40,7 +40,7 @@ class Power(AbstractEnergy):
         net: the network.
     """
 
-    net: "ResistiveNetwork"
+    net: "dyadnet.hardware.resistive.ResistiveNetwork"
 
     @torch.no_grad()
     def value(self, x: Tensor, states: States) -> Tensor:

@@ -18,7 +18,8 @@ class Teaching:
     Args:
         strength: fixed relative deviation of the nudging strength, one towards the target and one away from it,
             standard deviation.
-        target: standard deviation of the loss gradient that nudges, in the unit of the output, drawn at every nudge.
+        target: standard deviation of the loss gradient that nudges, in the unit of the output, drawn for
+            every phase and held while states settle.
 
     Raises:
         ValueError: for a negative deviation.
@@ -45,6 +46,7 @@ class Taught(AbstractLoss):
     def __init__(self, loss: AbstractLoss, teaching: Teaching, seed: int, generator: torch.Generator) -> None:
         self.loss, self.teaching, self.generator = loss, teaching, generator
         self.curvature, self.exact = loss.curvature, loss.exact
+        self.drawn: dict[torch.Size, Tensor] = {}
         towards, away = torch.randn(2, generator=torch.Generator().manual_seed(seed)).tolist()
         self.towards, self.away = 1 + teaching.strength * towards, 1 + teaching.strength * away
 
@@ -61,14 +63,17 @@ class Taught(AbstractLoss):
     def gradient(self, output: Outputs, y: Tensor) -> Outputs:
         """Return the gradient, and the noise of the target."""
         gradient = self.loss.gradient(output, y)
-        if not self.teaching.target:
-            return gradient
-        noise = torch.randn(gradient.shape, generator=self.generator, dtype=gradient.dtype).to(gradient.device)
-        return gradient + self.teaching.target * noise
+        return gradient + self._noise(gradient) if self.teaching.target else gradient
 
     def proximal(self, a: Outputs, y: Tensor, strength: Strength) -> Outputs:
         """Return the proximal step towards a target that is shifted by the noise."""
         if not self.teaching.target:
             return self.loss.proximal(a, y, strength)
-        noise = torch.randn(a.shape, generator=self.generator, dtype=a.dtype).to(a.device)
-        return self.loss.proximal(a - strength * self.teaching.target * noise, y, strength)
+        return self.loss.proximal(a - strength * self._noise(a), y, strength)
+
+    def _noise(self, like: Tensor) -> Tensor:
+        """The noise of the targets of a phase, the same whenever it is asked for."""
+        if like.shape not in self.drawn:
+            noise = torch.randn(like.shape, generator=self.generator, dtype=like.dtype).to(like.device)
+            self.drawn[like.shape] = self.teaching.target * noise
+        return self.drawn[like.shape]

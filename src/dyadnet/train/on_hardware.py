@@ -17,10 +17,12 @@ from dyadnet.network.base import AbstractNetwork
 from dyadnet.train.settling import counted
 
 if TYPE_CHECKING:
-    from dyadnet.train.loop import Training
+    import dyadnet.train.loop  # which is built on this module
 
 
-def installed(training: "Training", seed: int, x: Tensor, y: Tensor) -> "Training":
+def installed(
+    training: "dyadnet.train.loop.Training", seed: int, x: Tensor, y: Tensor
+) -> "dyadnet.train.loop.Training":
     """Return a run on the hardware that its settings ask for, or as it is if they ask for none.
 
     Args:
@@ -47,7 +49,7 @@ def installed(training: "Training", seed: int, x: Tensor, y: Tensor) -> "Trainin
 
 
 @contextmanager
-def judged(training: "Training") -> Iterator[AbstractNetwork]:
+def judged(training: "dyadnet.train.loop.Training") -> Iterator[AbstractNetwork]:
     """Give the network as the chip has it, where there is one: its weights, its units; afterwards all is as it was."""
     chip, generator = training.chip, torch.Generator().manual_seed(0)
     if chip is None:
