@@ -88,8 +88,7 @@ class Compare:
     seeds: tuple[int, ...] = (0, 1, 2)
     """Every rule runs once with each."""
     audit: bool = False
-    """Observe what every rule promises, too (locality, derivatives, weight transport, cost), and what attacks and noise
-    leave of the accuracy of every trained network, with bounds of how far its prediction can move."""
+    """Observe locality, derivatives, weight transport and cost of every rule, and what its networks withstand."""
     audit_samples: int = AUDIT_SAMPLES
     """So many test samples are attacked."""
     overwrite: bool = False
