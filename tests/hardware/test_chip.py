@@ -138,7 +138,7 @@ def test_noise_on_states_counts_over_beta(beta: float) -> None:
 
 
 def test_a_stronger_nudge_bears_more_noise() -> None:
-    net, device = layered(1.0), Device(reading=Reading(noise=3e-3))
+    net, device = layered(1.0), Device(reading=Reading(noise=0.05))
 
     def agreement(rule: AbstractRule) -> float:
         exact, found = (r.estimate(net, LOSS, *batch()) for r in (RecurrentBackprop(), OnChip(rule, Chip(device, net))))
