@@ -31,9 +31,8 @@ from benchmarks.memory import in_a_fresh_process, measurable
 from benchmarks.tables import markdown
 from dyadnet import names
 from dyadnet.names import RequestError
-from dyadnet.train.environment import environment
+from dyadnet.train.environment import environment, pick_device
 from dyadnet.train.folder import write_json
-from dyadnet.train.loop import pick_device
 from dyadnet.train.timing import interleaved
 
 Row = dict[str, Any]

@@ -13,11 +13,11 @@ from dyadnet.data import Dataset
 from dyadnet.names import RequestError
 from dyadnet.rule.dual_propagation import Dyad
 from dyadnet.train import loop
+from dyadnet.train.environment import pick_device
 from dyadnet.train.loop import (
     Diverged,
     Training,
     evaluate,
-    pick_device,
     step,
     train_epoch,
     training_batches,

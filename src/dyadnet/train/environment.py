@@ -1,4 +1,4 @@
-"""What a result was computed with: versions, commit, hardware."""
+"""What a result was computed with: versions, commit, hardware; and the device that settings name."""
 
 import os
 import platform
@@ -8,6 +8,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 import torch
+
+from dyadnet.names import RequestError
 
 
 def environment(device: torch.device | None = None) -> dict[str, str | int]:
@@ -58,3 +60,21 @@ def _processor() -> str:
         return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()
+
+
+def pick_device(name: str) -> torch.device:
+    """Return the device of that name; `auto` is a CUDA device where there is one.
+
+    Raises:
+        RequestError: naming the devices that are there.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    accelerator = torch.accelerator.current_accelerator(check_available=True)
+    there = ["cpu"]
+    if accelerator is not None:
+        numbered = (f"{accelerator.type}:{number}" for number in range(torch.accelerator.device_count()))
+        there += [accelerator.type, *numbered]
+    if name not in there:
+        raise RequestError(f"there is no device {name!r} here; there is {', '.join(there)}")
+    return torch.device(name)

@@ -27,6 +27,7 @@ from dyadnet.network.state import States
 from dyadnet.relax.relaxation import Relaxation, Solution
 from dyadnet.rule.base import AbstractRule, Estimate
 from dyadnet.rule.lrrn import LRRN
+from dyadnet.train.environment import pick_device
 from dyadnet.train.on_hardware import installed, judged
 from dyadnet.train.optimizing import make_optimizer, rate_factor
 from dyadnet.train.plan import Plan, choose, make, tolerance
@@ -141,24 +142,6 @@ def prepare(settings: Settings, rule: str, seed: int, dataset: data.Dataset) -> 
         rule_generator=torch.Generator().manual_seed(seed),
     )
     return installed(training, seed, *first_batch(training, settings.batch_size))
-
-
-def pick_device(name: str) -> torch.device:
-    """Return the device of that name; `auto` is a CUDA device where there is one.
-
-    Raises:
-        RequestError: naming the devices that are there.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    accelerator = torch.accelerator.current_accelerator(check_available=True)
-    there = ["cpu"]
-    if accelerator is not None:
-        numbered = (f"{accelerator.type}:{number}" for number in range(torch.accelerator.device_count()))
-        there += [accelerator.type, *numbered]
-    if name not in there:
-        raise names.RequestError(f"there is no device {name!r} here; there is {', '.join(there)}")
-    return torch.device(name)
 
 
 def training_batches(training: Training) -> Iterator[tuple[Tensor, Tensor]]:
