@@ -45,8 +45,14 @@ SOURCES: dict[str, tuple[str, tuple[float, ...]]] = {
     "offset": ("updates.offset", (0.0, 0.03, 0.1, 0.3, 1.0)),
 }
 STRENGTHS = (0.1, 0.5)
-STRONGEST = {"EP, one-sided": 4.0, "EP, centred": 0.95, "Coupled": 1.0, "DP": 4.0, "Dyadic": 1.9}
-"""The strongest nudges: centred ones have to stay below 1, those of dyads below 2, coupled learning clamps at 1."""
+STRONG = {
+    "EP, one-sided": (4.0,),
+    "EP, centred": (0.7, 0.95),
+    "Coupled": (1.0,),
+    "DP": (4.0,),
+    "Dyadic": (1.0, 1.4, 1.9),
+}
+"""Strong nudges: centred ones have to stay below 1, those of dyads below 2, and coupled learning clamps at 1."""
 USUAL = 0.25
 """Where the strength is not what is asked about."""
 
@@ -95,7 +101,7 @@ def strengths(label: str, imperfection: str) -> tuple[float, ...]:
     """Return the values of `beta` of a line: several where noise asks for strong nudges."""
     if imperfection != "noise":
         return (USUAL,)
-    return STRENGTHS + tuple(beta for start, beta in STRONGEST.items() if label.startswith(start))
+    return STRENGTHS + tuple(beta for start, strong in STRONG.items() if label.startswith(start) for beta in strong)
 
 
 def main(study: Study) -> None:
