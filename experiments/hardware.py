@@ -1,6 +1,6 @@
 """Which rule survives an imperfect circuit, and how strongly it has to teach: the study of thesis section 6.2.
 
-    python experiments/hardware.py --which mnist-noise --data-root DATA
+    python experiments/hardware.py --which mnist-noise --limits --data-root DATA
     python experiments/hardware.py --which mnist-feedback     weights down unlike those up
     python experiments/hardware.py --which mnist-bits         levels of stored weights
     python experiments/hardware.py --which mnist-offset       an offset of every estimated gradient
@@ -45,14 +45,9 @@ SOURCES: dict[str, tuple[str, tuple[float, ...]]] = {
     "offset": ("updates.offset", (0.0, 0.03, 0.1, 0.3, 1.0)),
 }
 STRENGTHS = (0.1, 0.5)
-STRONG = {
-    "EP, one-sided": (4.0,),
-    "EP, centred": (0.7, 0.95),
-    "Coupled": (1.0,),
-    "DP": (4.0,),
-    "Dyadic": (1.0, 1.4, 1.9),
-}
-"""Strong nudges: centred ones have to stay below 1, those of dyads below 2, and coupled learning clamps at 1."""
+STRONG = {"EP, one-sided": (4.0,), "EP, centred": (0.7,), "Coupled": (1.0,), "DP": (4.0,), "Dyadic": (1.0,)}
+LIMITS = {"EP, centred": (0.95,), "Dyadic": (1.4, 1.9)}
+"""Near the limits of a stable nudge away from the target: 1 for a centred one, 2 for that of dyads."""
 USUAL = 0.25
 """Where the strength is not what is asked about."""
 
@@ -71,6 +66,8 @@ class Study:
     """Training images."""
     epochs: int = 2
     """A run's length."""
+    limits: bool = False
+    """Also nudges so strong that they cease to be stable."""
 
 
 def sweeps(study: Study) -> dict[str, Sweep]:
@@ -92,16 +89,25 @@ def sweeps(study: Study) -> dict[str, Sweep]:
         align_every=study.epochs,
     )
     return {
-        label: Sweep((rule,), strengths(label, imperfection), source, levels, study.seeds, replace(settings, lam=lam))
+        label: Sweep(
+            (rule,),
+            strengths(label, imperfection, limits=study.limits),
+            source,
+            levels,
+            study.seeds,
+            replace(settings, lam=lam),
+        )
         for label, (rule, lam) in RULES.items()
     }
 
 
-def strengths(label: str, imperfection: str) -> tuple[float, ...]:
+def strengths(label: str, imperfection: str, *, limits: bool) -> tuple[float, ...]:
     """Return the values of `beta` of a line: several where noise asks for strong nudges."""
     if imperfection != "noise":
         return (USUAL,)
-    return STRENGTHS + tuple(beta for start, strong in STRONG.items() if label.startswith(start) for beta in strong)
+    found = [STRENGTHS, *(STRONG[start] for start in STRONG if label.startswith(start))]
+    found += [LIMITS[start] for start in LIMITS if limits and label.startswith(start)]
+    return tuple(beta for some in found for beta in some)
 
 
 def main(study: Study) -> None:
