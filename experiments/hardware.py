@@ -123,7 +123,7 @@ def main(study: Study) -> None:
             append(path, run_cell(plans[label], cell, dataset))
     there = {label: written(place(name, label)) for label in plans}
     records = [there[label][cell] | {"rule": label} for label, cell in cells]
-    found = tolerances(records)
+    found = tolerances(records, plans["CHL"].source)
     Console().print(sweep_table(plans["CHL"].source, found))
     result = {
         "name": name,

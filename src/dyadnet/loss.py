@@ -28,10 +28,12 @@ class AbstractLoss(abc.ABC):
     Attributes:
         curvature: the largest eigenvalue of the Hessian in the output; a proximal step needs `c > -1 / curvature`.
         exact: whether it has a proximal step.
+        quadratic: whether it is the squared error.
     """
 
     curvature: float
     exact = True
+    quadratic = False
 
     @abc.abstractmethod
     def __call__(self, output: Outputs, y: Tensor) -> Float[Tensor, "batch"]:
@@ -84,6 +86,7 @@ class SquaredError(AbstractLoss):
     """
 
     curvature = 1.0
+    quadratic = True
 
     def __call__(self, output: Outputs, y: Tensor) -> Float[Tensor, "batch"]:
         """Return `1/2 |output - y|^2`, `(batch,)`."""

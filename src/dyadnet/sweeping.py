@@ -40,7 +40,7 @@ class Robustness:
     source: str = "reading.noise"
     """What is imperfect: a setting of a device (see info), or feedback: unlike weights up and down, relative."""
     levels: tuple[float, ...] = (1e-3, 1e-2, 1e-1)
-    """How imperfect it is; the lowest level is what the others are measured by."""
+    """How imperfect it is; the mildest level is what the others are measured by."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """Every rule runs once with each, and on another specimen of the circuit."""
     jobs: int = 1
@@ -102,14 +102,14 @@ def result(plan: Sweep, records: Sequence[Record]) -> dict[str, Any]:
         "source": plan.source,
         "settings": dataclasses.asdict(plan.settings) | {"data_root": None},
         "environment": environment(),
-        "rules": [dataclasses.asdict(found) for found in tolerances(records)],
+        "rules": [dataclasses.asdict(found) for found in tolerances(records, plan.source)],
     }
 
 
 def _show(plan: Sweep, path: Path, records: Sequence[Record], console: Console) -> None:
     from dyadnet.report.sweep import sweep_table, write_sweep  # plotly takes a while to import
 
-    found = tolerances(records)
+    found = tolerances(records, plan.source)
     page = write_sweep(path / folder.REPORT, plan.source, found, environment())
     console.print(sweep_table(plan.source, found))
     console.print(f"cells:  {path / folder.CELLS}", soft_wrap=True)

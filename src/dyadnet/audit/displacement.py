@@ -9,7 +9,7 @@ from torch import Tensor
 
 from dyadnet.loss import Loss
 from dyadnet.network.base import AbstractNetwork
-from dyadnet.network.state import AbstractState, Activity
+from dyadnet.network.state import AbstractState
 from dyadnet.network.substrate import AbstractSubstrate
 from dyadnet.rule.base import AbstractRule
 
@@ -72,8 +72,8 @@ def displacement(rule: AbstractRule, net: AbstractNetwork, loss: Loss, x: Tensor
     match witness.seen:
         case Dyadic():
             plus, minus = witness.seen.plus(), witness.seen.minus()
-        case Activity(s) if len(s) > len(x):
-            plus, *_, minus = s.chunk(len(s) // len(x))
+        case AbstractState() if len(witness.seen.mean()) > len(x):
+            plus, *_, minus = witness.seen.mean().chunk(len(witness.seen.mean()) // len(x))
         case _:
             return None
     return float((plus - minus).abs().square().mean().sqrt())

@@ -12,6 +12,8 @@ from statistics import mean, stdev
 from typing import Any, final
 
 Record = Mapping[str, Any]
+MORE_IS_BETTER = ("bits", "on_off", "full_scale", "passes", "reads", "range", "most")
+"""Settings of devices whose large values are the mild ones."""
 
 
 @final
@@ -50,32 +52,36 @@ class Tolerance:
     Attributes:
         rule: its name with settings, but for the strength.
         spots: of every strength and level.
-        best: of every level that with the highest accuracy, from the lowest level to the highest.
-        critical: the level at which half of what was learned is lost; None if no level is so large.
+        best: of every level that with the highest accuracy, from the mildest level to the harshest.
+        critical: the level at which half of what was learned is lost; None if no level is so harsh.
+        chance: the accuracy of guessing.
     """
 
     rule: str
     spots: Sequence[Spot]
     best: Sequence[Spot]
     critical: float | None
+    chance: float
 
 
-def tolerances(records: Sequence[Record]) -> list[Tolerance]:
+def tolerances(records: Sequence[Record], source: str = "") -> list[Tolerance]:
     """Return what every rule of a sweep tolerates, in the order in which the rules appear.
 
     Args:
         records: one a cell, as `cells.jsonl` holds them.
+        source: the imperfection; of some, such as bits, the large levels are the mild ones.
     """
+    down = source.split(".")[-1] in MORE_IS_BETTER
     rules = dict.fromkeys(record["rule"] for record in records)
-    return [_tolerance(rule, [r for r in records if r["rule"] == rule]) for rule in rules]
+    return [_tolerance(rule, [r for r in records if r["rule"] == rule], down=down) for rule in rules]
 
 
-def _tolerance(rule: str, records: Sequence[Record]) -> Tolerance:
+def _tolerance(rule: str, records: Sequence[Record], *, down: bool) -> Tolerance:
     places = dict.fromkeys((r["strength"], r["level"]) for r in records)
     spots = [_spot([r for r in records if (r["strength"], r["level"]) == place]) for place in places]
-    levels = sorted({spot.level for spot in spots})
+    levels, chance = sorted({spot.level for spot in spots}, reverse=down), 1 / records[0]["classes"]
     best = [max((s for s in spots if s.level == level), key=lambda s: s.accuracy) for level in levels]
-    return Tolerance(rule, spots, best, critical_level(best, 1 / records[0]["classes"]))
+    return Tolerance(rule, spots, best, critical_level(best, chance), chance)
 
 
 def _spot(records: Sequence[Record]) -> Spot:
@@ -97,7 +103,7 @@ def critical_level(best: Sequence[Spot], chance: float) -> float | None:
     """Return the level at which the accuracy has fallen half-way to chance.
 
     Args:
-        best: one a level, the lowest first.
+        best: one a level, the mildest first.
         chance: the accuracy of guessing.
 
     >>> spots = [Spot(0.1, level, a, 0.0, None, None, None, None, 1) for level, a in ((0.01, 0.9), (1.0, 0.1))]
@@ -106,7 +112,7 @@ def critical_level(best: Sequence[Spot], chance: float) -> float | None:
     """
     half = (best[0].accuracy + chance) / 2
     for low, high in pairwise(best):
-        if high.accuracy <= half <= low.accuracy:
+        if high.accuracy <= half < low.accuracy:
             share = (low.accuracy - half) / max(low.accuracy - high.accuracy, 1e-12)
             if low.level <= 0:  # no logarithm: linearly
                 return low.level + share * (high.level - low.level)

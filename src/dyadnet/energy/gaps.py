@@ -38,7 +38,7 @@ class LiftedWiring(AbstractWiring):
         for k, potential in enumerate(potentials, 1):
             state = chain.states.get(k)
             if state is None:
-                start = potential.allowed(potential.rest(chain.sent(k)))
+                start = potential.allowed(potential.rest(self.received(k)))
             else:
                 assert isinstance(state, AbstractMovable)
                 start = state.parts()[0]
@@ -72,7 +72,7 @@ class LiftedWiring(AbstractWiring):
 
     def sent(self, k: int) -> Tensor:
         """Return what layer k sends down, `-dE_k/da_k`."""
-        return self.potentials[k - 1].sent(self.state(k).s, self.drive(k))
+        return self.potentials[k - 1].sent(self.state(k).s, self.received(k))
 
     def heard(self, k: int, sent: Tensor) -> Tensor:
         """Return `J_{k+1}^T sent`."""
@@ -82,7 +82,7 @@ class LiftedWiring(AbstractWiring):
 
     def value(self) -> Tensor:
         """Return the energy of every sample, `(batch,)`."""
-        terms = [p.value(self.state(k).s, self.drive(k)) for k, p in enumerate(self.potentials, 1)]
+        terms = [p.value(self.state(k).s, self.received(k)) for k, p in enumerate(self.potentials, 1)]
         return torch.stack([self.gamma**k * term.flatten(1).sum(1) for k, term in enumerate(terms)]).sum(0)
 
     def learn(self, weights: Sequence[complex]) -> Gradients:

@@ -83,7 +83,7 @@ class LRRNEnergy(AbstractEnergy):
         if not loss.exact:
             raise ValueError("a loss of one's own has no proximal step to nudge an output with: clamp it, without beta")
         gain = self.net.output_gain
-        step = loss.nudge(y, beta * gain**2 / float(wiring.blocks[-1].curvature))
+        step = loss.nudge(y, loss.applied(beta) * gain**2 / float(wiring.blocks[-1].curvature))
         return lambda drive, before: step(gain * drive) / gain
 
     @torch.no_grad()

@@ -55,10 +55,14 @@ class Unknown(AbstractMovable):
         """Return the layer at `P` of another point."""
         return Unknown(self.allowed(parts[0]), self.allowed, self.shows, self.step)
 
+    def share(self, factor: float) -> float:
+        """Return the step times the factor."""
+        return 1.0 if self.step is None else self.step * factor
+
     def toward(self, old: AbstractState | None, factor: float) -> "Unknown":
         """Return the layer after a projected step from `old`."""
         if old is self:
             return self
-        length = 1.0 if self.step is None else self.step * factor
+        length = self.share(factor)
         ahead = torch.lerp(old.s, self.s, length) if length != 1 and isinstance(old, Unknown) else self.s
         return Unknown(self.allowed(ahead), self.allowed, self.shows, self.step)

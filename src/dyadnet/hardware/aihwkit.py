@@ -15,7 +15,6 @@ class AbstractModel(Protocol):
     """What is used of a noise model of aihwkit."""
 
     g_max: float
-    t_0: float
 
     def apply_programming_noise_to_conductance(self, g_target: Tensor) -> Tensor:
         """Return conductances after writing, in microsiemens."""
@@ -36,13 +35,14 @@ def by_model(model: AbstractModel, g: Tensor, age: float, generator: torch.Gener
     Args:
         model: of aihwkit.
         g: conductances that are wanted, in shares of the largest.
-        age: `t / t_0`.
+        age: `t / t_0`; drift is left out at 1. A model without a `t_0` of its own has one of a second.
         generator: from which the model's randomness is seeded.
     """
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[g.device] if g.is_cuda else []):
         torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))
         wanted = g * model.g_max
-        written = model.apply_programming_noise_to_conductance(wanted)
-        nu = model.generate_drift_coefficients(wanted)
-        aged = model.apply_drift_noise_to_conductance(written, nu, (age - 1) * model.t_0)
-    return (aged / model.g_max).clamp(min=0)
+        g = model.apply_programming_noise_to_conductance(wanted)
+        if age > 1:
+            nu = model.generate_drift_coefficients(wanted)
+            g = model.apply_drift_noise_to_conductance(g, nu, (age - 1) * getattr(model, "t_0", 1.0))
+    return (g / model.g_max).clamp(min=0)

@@ -47,9 +47,11 @@ class Chip:
     """
 
     def __init__(self, device: Device, net: AbstractNetwork, seed: int = 0, grads: Gradients | None = None) -> None:
-        self.device, self.seed = device, seed
+        self.device = device
         weights = [p for p in net.parameters() if p.dim() > 1]
-        seeds = torch.randint(2**62, (2, len(weights)), generator=torch.Generator().manual_seed(seed)).tolist()
+        drawn = torch.randint(2**62, (2 * len(weights) + 4,), generator=torch.Generator().manual_seed(seed)).tolist()
+        self.of_units, self.of_teaching, self.of_pulses, self.of_reading, *rest = drawn
+        seeds = rest[: len(weights)], rest[len(weights) :]
         self.stored = {p: device.synapses.made(p, s) for p, s in zip(weights, seeds[0], strict=True)}
         self.changed = {p: device.updates.made(p, s) for p, s in zip(weights, seeds[1], strict=True)}
         self.made: dict[int, tuple[Tensor, Tensor]] = {}
@@ -88,7 +90,7 @@ class Chip:
         if units == Units() and reading == Reading() and beside is None:
             return net
         how = cut_off(net.relaxation, units.passes)
-        return net.on(RealUnits(units, reading, self.seed, generator, self.made, beside), how)
+        return net.on(RealUnits(units, reading, self.of_units, generator, self.made, beside), how)
 
     @contextmanager
     def beside(self) -> Iterator[None]:
@@ -104,7 +106,7 @@ class Chip:
 
     @torch.no_grad()
     def predict(self, net: AbstractNetwork, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Return what the network answers on the chip, as it is read.
+        """Return what the network answers on the chip; the answer itself is not read, and has no noise of reading.
 
         Args:
             net: the network that the chip was made for.
@@ -115,14 +117,13 @@ class Chip:
         with self.written(generator):
             return self.circuit(net, generator)(x)
 
-    def optimizer(self, base: torch.optim.Optimizer, seed: int = 0) -> torch.optim.Optimizer:
+    def optimizer(self, base: torch.optim.Optimizer) -> torch.optim.Optimizer:
         """Return an optimiser whose changes the chip's devices make; the base itself where these are exact.
 
         Args:
             base: asks for changes.
-            seed: of the randomness of pulses.
         """
-        return base if self.device.updates.exact else PulsedOptimizer(base, self.changed, seed)
+        return base if self.device.updates.exact else PulsedOptimizer(base, self.changed, self.of_pulses)
 
     def saturated(self) -> float:
         """Return the share of weights that are stuck or would have to be larger than what can be stored."""
@@ -161,15 +162,23 @@ class OnChip(AbstractRule):
         chip, generator = self.chip, generator or torch.Generator().manual_seed(0)
         teaching = chip.device.teaching
         if teaching != Teaching():
-            loss = Taught(as_loss(loss), teaching, chip.seed, generator)
+            loss = Taught(as_loss(loss), teaching, chip.of_teaching, generator)
+        rule = _cut_off(self.rule, chip.device.units.passes)
         with chip.written(generator):
-            step = self.rule.estimate(
+            step = rule.estimate(
                 chip.circuit(net, generator), loss, x, y, states=states, generator=generator, keep_states=keep_states
             )
         return dataclasses.replace(step, grads=self._offset(step.grads)) if chip.offsets else step
 
     def _offset(self, grads: Gradients) -> Gradients:
         return Gradients({p: g + self.chip.offsets[p] if p in self.chip.offsets else g for p, g in grads.items()})
+
+
+def _cut_off(rule: AbstractRule, passes: int | None) -> AbstractRule:
+    """Return a rule whose own relaxations, if it has some, end after so many passes."""
+    own = [name for name in ("relaxation", "nudged_relaxation") if isinstance(getattr(rule, name, None), Relaxation)]
+    assert dataclasses.is_dataclass(rule)
+    return dataclasses.replace(rule, **{name: cut_off(getattr(rule, name), passes) for name in own}) if own else rule
 
 
 def cut_off(relaxation: Relaxation, passes: int | None) -> Relaxation:

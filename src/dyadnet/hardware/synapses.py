@@ -26,7 +26,7 @@ class Synapses:
     """The imperfections of stored weights; by default there are none.
 
     Args:
-        bits: a weight has `2^bits - 1` levels, in [2, 16]; None: any value.
+        bits: a weight has `2^bits - 1` levels, one that is nowhere negative `2^(bits - 1)`; in [2, 16]; None: any.
         full_scale: the largest magnitude stored, in root mean squares of the weight when the circuit was made; larger
             ones are clipped. None: the range follows the weight's own largest.
         on_off: ratio of the largest conductance to the smallest, above 1.
@@ -36,7 +36,7 @@ class Synapses:
         twin: fixed relative deviation between the weights of two circuits that run the free and the nudged phase of a
             contrast, or its two nudged phases, side by side; 0: one circuit runs both.
         stuck: share of conductances that are stuck, half of them at either end of the range.
-        drift: mean exponent `nu` of `g(t) = g (t / t_0)^-nu`.
+        drift: mean exponent `nu` of `g(t) = g (t / t_0)^-nu`; shows once `age` exceeds 1.
         drift_spread: standard deviation of `nu` over devices.
         age: `t / t_0`, at least 1.
         model: a noise model of aihwkit, in the place of programming and drift.
@@ -63,8 +63,18 @@ class Synapses:
 
     def __post_init__(self) -> None:
         check("synapses", 2, 16, bits=self.bits)
-        check("synapses", 1, on_off=self.on_off, age=self.age)
-        check("synapses", 0, mismatch=self.mismatch, twin=self.twin, drift_spread=self.drift_spread, drift=self.drift)
+        check("synapses", 1, age=self.age)
+        if self.on_off != inf:
+            check("synapses", 1, on_off=self.on_off)
+        check(
+            "synapses",
+            0,
+            programming=self.programming[0],
+            mismatch=self.mismatch,
+            twin=self.twin,
+            drift_spread=self.drift_spread,
+            drift=self.drift,
+        )
         check("synapses", 0, 1, stuck=self.stuck)
         if self.on_off == 1:
             raise ValueError("synapses: on_off must exceed 1: a range of conductances of no width stores nothing")
@@ -105,9 +115,9 @@ class Stored(nn.Module):
         super().__init__()
         self.synapses, generator = synapses, torch.Generator().manual_seed(seed)
         self.full_scale = synapses.full_scale and synapses.full_scale * float(weight.detach().square().mean().sqrt())
-        self.errors = torch.Generator().manual_seed(seed)
+        self.errors = torch.Generator().manual_seed(seed ^ 0x5DEECE66D)
         """Of programming errors, where nobody hands in another."""
-        self.paired = bool((weight < 0).any())
+        self.paired = bool((weight < 0).any()) or not bool((weight > 0).any())
         shape = (2 if self.paired else 1, *weight.shape)
 
         def drawn(spread: float) -> Tensor:
@@ -115,8 +125,8 @@ class Stored(nn.Module):
 
         fate = torch.rand(shape, generator=generator).to(weight)
         low, high = fate < synapses.stuck / 2, fate > 1 - synapses.stuck / 2
-        self.register_buffer("gain", 1 + drawn(synapses.mismatch))
-        self.register_buffer("unlike", 1 + drawn(synapses.twin)[0])
+        self.register_buffer("gain", (1 + drawn(synapses.mismatch)).clamp(min=0))
+        self.register_buffer("unlike", (1 + drawn(synapses.twin)[0]).clamp(min=0))
         self.register_buffer("low", low)
         self.register_buffer("high", high)
         self.register_buffer("nu", (synapses.drift + drawn(synapses.drift_spread)).abs())

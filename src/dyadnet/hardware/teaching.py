@@ -45,7 +45,7 @@ class Taught(AbstractLoss):
 
     def __init__(self, loss: AbstractLoss, teaching: Teaching, seed: int, generator: torch.Generator) -> None:
         self.loss, self.teaching, self.generator = loss, teaching, generator
-        self.curvature, self.exact = loss.curvature, loss.exact
+        self.curvature, self.exact, self.quadratic = loss.curvature, loss.exact, loss.quadratic
         self.drawn: dict[torch.Size, Tensor] = {}
         towards, away = torch.randn(2, generator=torch.Generator().manual_seed(seed)).tolist()
         self.towards, self.away = 1 + teaching.strength * towards, 1 + teaching.strength * away

@@ -10,7 +10,7 @@ Gains and offsets are fixed when a circuit is made; agitation and read noise are
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from math import sqrt
+from math import inf, sqrt
 from typing import final
 
 import torch
@@ -50,7 +50,7 @@ class Units:
         check("units", 0, gain=self.gain, offset=self.offset, agitation=self.agitation)
         check("units", 2, 24, bits=self.bits)
         check("units", 1, passes=self.passes)
-        if not self.range > 0:
+        if not 0 < self.range < inf:
             raise ValueError(f"units: range must be positive, not {self.range:g}")
         if self.agitation and self.passes is None:
             raise ValueError("units: agitation never lets states settle: say after how many passes to stop")
@@ -83,7 +83,7 @@ class Reading:
         check("reading", 0, noise=self.noise, relative=self.relative)
         check("reading", 1, reads=self.reads)
         check("reading", 2, 24, bits=self.bits)
-        if not self.range > 0:
+        if not 0 < self.range < inf:
             raise ValueError(f"reading: range must be positive, not {self.range:g}")
 
 
@@ -122,9 +122,11 @@ class RealUnits(AbstractSubstrate):
         """Return the state after the agitation that goes with a share `factor` of the way."""
         if not self.units.agitation:
             return state
-        amplitude = self.units.agitation * sqrt(factor * (2 - factor))
         state = _movable(state)
-        return state.of_parts([part + amplitude * self._noise(part) for part in state.parts()])
+        share = state.share(factor)
+        amplitude = self.units.agitation * sqrt(share * (2 - share))
+        pairs = zip(state.parts(), state.units(), strict=True)
+        return state.of_parts([part + amplitude * unit * self._noise(part) for part, unit in pairs])
 
     def read(self, k: int, state: AbstractState) -> AbstractState:
         """Return what is measured."""

@@ -83,6 +83,8 @@ class Changed:
     def __init__(self, updates: Updates, weight: Tensor, seed: int) -> None:
         self.updates, generator = updates, torch.Generator().manual_seed(seed)
         self.unit = float(weight.detach().square().mean().sqrt())
+        if self.unit == 0 and not updates.exact:
+            raise ValueError("pulses are in units of a weight's root mean square, but one is zero: draw it at random")
         self.size = 1 + updates.spread * torch.randn(weight.shape, generator=generator).to(weight)
         self.offset = updates.offset * torch.randn(weight.shape, generator=generator).to(weight)
 

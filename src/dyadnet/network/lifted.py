@@ -32,6 +32,7 @@ from dyadnet.network.state import AbstractState, States
 from dyadnet.network.wiring import over
 from dyadnet.relax.relaxation import Relaxation
 from dyadnet.relax.solver import Accelerated
+from dyadnet.relax.stopping import Count
 
 
 @final
@@ -290,5 +291,7 @@ def lifted(net: AbstractNetwork) -> Lifted:
     if isinstance(net, Layered):
         found = Lifted(net)
         found.substrate = net.substrate
+        if isinstance(net.relaxation.stop, Count):  # somebody has decided how long states may take
+            found.relaxation = replace(found.relaxation, stop=net.relaxation.stop)
         return found
     raise TypeError(f"LRRN trains a Lifted network or a feedforward Layered, not a {type(net).__name__}")

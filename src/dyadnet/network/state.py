@@ -32,6 +32,10 @@ class AbstractMovable(AbstractState):
     def of_parts(self, parts: Sequence[Tensor]) -> "AbstractMovable":
         """Return a state with other parts."""
 
+    def share(self, factor: float) -> float:
+        """Return which share of the way to its update the layer goes where a relaxation asks for `factor`."""
+        return factor
+
     def units(self) -> Sequence[Tensor | float]:
         """Return in which unit each part is measured: states as they are, errors amplified to a largest of 1."""
         return [1.0] * len(self.parts())

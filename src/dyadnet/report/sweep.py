@@ -96,7 +96,8 @@ def against_displacement(found: Sequence[Tolerance]) -> go.Figure:
 
     The level is the highest at which some rule keeps more than half of what it has at the lowest.
     """
-    levels = [s.level for f in found for s in f.best if s.accuracy > f.best[0].accuracy / 2]
+    learned = [f for f in found if f.best[0].accuracy > 2 * f.chance]
+    levels = [s.level for f in learned for s in f.best if s.accuracy > (f.best[0].accuracy + f.chance) / 2]
     level = max(levels, default=0.0)
 
     def spots(tolerance: Tolerance) -> Sequence[Spot]:
@@ -137,7 +138,7 @@ def _lines(
     place: Callable[[Spot], float | None],
     title: str,
 ) -> go.Figure:
-    """One line a rule, in its look; a level of nothing stands left of the logarithmic axis."""
+    """One line a rule, in its look; a level of nothing has no place on the logarithmic axis."""
     figure, look = go.Figure(), looks(f.rule for f in found)
     for tolerance in found:
         shown = [s for s in spots(tolerance) if (place(s) or 0) > 0]

@@ -46,7 +46,7 @@ def continual_gradients(
     Raises:
         NotSettled: if the relaxation is strict and some sample has not settled.
     """
-    moving = copy.deepcopy(net)
+    moving = copy.deepcopy(net.on(None)).on(net.substrate)
     energy, pairs = energy_of(moving), trainable(net, moving)
     how = relaxation or energy.settling()
     strength, weight = torch.tensor([beta], dtype=x.dtype, device=x.device), 1 / (beta * len(x))

@@ -1,6 +1,5 @@
 """What contrastive rules share: a free phase, phases under other conditions, and a weighted sum of `dE/dtheta`."""
 
-import dataclasses
 from collections.abc import Sequence
 from typing import Literal
 
@@ -13,8 +12,8 @@ from dyadnet.energy.lifted import LiftedEnergy
 from dyadnet.loss import Loss, as_loss
 from dyadnet.network.base import AbstractNetwork
 from dyadnet.network.layered import Layered
-from dyadnet.network.linearise import Gradients
-from dyadnet.network.state import Activity, States
+from dyadnet.network.linearise import Gradients, merge
+from dyadnet.network.state import AbstractState, Activity, States
 from dyadnet.network.wiring import AbstractWiring
 from dyadnet.relax.relaxation import Relaxation, Solution
 from dyadnet.rule.base import Estimate
@@ -84,10 +83,7 @@ def contrast(
     scaled, nudged = [weight / batch for weight in weights], wiring.again(start, len(weights))
     others = energy.minimise(nudged, output, relaxation)
     if wiring.substrate is not None and wiring.substrate.beside is not None:
-        with wiring.substrate.beside():
-            twin = energy.wire(wiring.states[0].mean(), start, len(weights))
-            second = energy.minimise(twin, output, relaxation)
-        nudged, others = _side_by_side(nudged, others, second, batch, free_weight)
+        return _side_by_side(energy, wiring, others, free, output, scaled, free_weight / batch, relaxation)
     if free_weight:
         pairs = zip(others.states, free.states, strict=True)
         nudged = wiring.again([Activity(torch.cat([a.mean(), b.mean()])) for a, b in pairs], len(weights) + 1)
@@ -96,18 +92,33 @@ def contrast(
 
 
 def _side_by_side(
-    wiring: AbstractWiring, first: Solution, second: Solution, batch: int, free_weight: float
-) -> tuple[AbstractWiring, Solution]:
-    """Let one circuit run the free phase, or else the first half of the others, and its twin what is contrasted."""
-    copies = len(first.residual) // batch
-    own = 0 if free_weight else batch * (copies // 2)
-    pairs = zip(first.states, second.states, strict=True)
-    states = [Activity(torch.cat([a.mean()[:own], b.mean()[own:]])) for a, b in pairs]
-    residual = torch.cat([first.residual[:own], second.residual[own:]])
-    converged = torch.cat([first.converged[:own], second.converged[own:]])
-    return wiring.again(states, copies), dataclasses.replace(
-        second, states=states, residual=residual, converged=converged
-    )
+    energy: AbstractEnergy,
+    wiring: AbstractWiring,
+    first: Solution,
+    free: Solution,
+    output: Output,
+    weights: Sequence[complex],
+    free_weight: float,
+    relaxation: Relaxation | None,
+) -> tuple[Gradients, Solution]:
+    """Contrast phases of two circuits, each with its own weights: the free one, or the first half, and the others."""
+    x, copies, substrate = wiring.states[0].mean(), len(weights), wiring.substrate
+    assert substrate is not None
+    assert substrate.beside is not None
+    own = 0 if free_weight else copies // 2
+    there = free.states if free_weight else [_phases(state, copies, 0, own) for state in first.states]
+    grads = energy.gradients(wiring.again(there, own or 1).read(), weights[:own] or [free_weight])
+    with substrate.beside():
+        start = repeated(free.states, copies, complex_=any(isinstance(weight, complex) for weight in weights))
+        second = energy.minimise(energy.wire(x, start, copies), output, relaxation)
+        contrasted = [_phases(state, copies, own, copies) for state in second.states]
+        merge(grads, energy.gradients(energy.wire(x, contrasted, copies - own).read(), weights[own:]))
+    return grads, second
+
+
+def _phases(state: AbstractState, copies: int, begin: int, end: int) -> Activity:
+    """Some of the copies of a batch."""
+    return Activity(torch.cat(state.mean().chunk(copies)[begin:end]))
 
 
 def repeated(states: States, copies: int, *, complex_: bool = False) -> States:

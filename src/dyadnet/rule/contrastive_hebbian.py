@@ -98,8 +98,9 @@ class CoupledLearning(AbstractRule):
         free = energy.minimise(wiring, relaxation=self.relaxation)
         nudges, weights, free_weight = real_phases(self.beta, self.variant)
         prediction = free.states[-1].mean()
-        slope = as_loss(loss).gradient(prediction, y)
-        output = clamped(torch.cat([prediction - nudge * slope for nudge in nudges]))
+        loss = as_loss(loss)
+        slope = loss.gradient(prediction, y)
+        output = clamped(torch.cat([prediction - loss.applied(nudge) * slope for nudge in nudges]))
         grads, others = contrast(
             energy, wiring, free, output, weights, free_weight=free_weight, relaxation=self.relaxation
         )

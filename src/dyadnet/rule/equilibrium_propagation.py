@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from dyadnet.energy.lifted import LiftedEnergy
-from dyadnet.loss import AbstractLoss, Loss, SquaredError, as_loss
+from dyadnet.loss import AbstractLoss, Loss, as_loss
 from dyadnet.network.base import AbstractNetwork, hopfield
 from dyadnet.network.state import States
 from dyadnet.relax.relaxation import Relaxation
@@ -122,7 +122,7 @@ def check_holomorphic(net: AbstractNetwork, loss: AbstractLoss) -> None:
     Raises:
         ValueError: naming what is not holomorphic.
     """
-    if not isinstance(loss, SquaredError):
+    if not loss.quadratic:
         raise ValueError(f"holomorphic nudges need the squared error, not {type(loss).__name__}")
     if isinstance(energy_of(net), LiftedEnergy):
         raise ValueError("holomorphic nudges need a network with feedback: take lam above 1/2")

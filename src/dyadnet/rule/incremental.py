@@ -50,7 +50,7 @@ def incremental(
         keep_states: whether to return the states.
     """
     net, loss = energy.net, as_loss(loss)
-    moving = replace(energy, net=copy.deepcopy(net))
+    moving = replace(energy, net=copy.deepcopy(net.on(None)).on(net.substrate))
     pairs, weights = trainable(net, moving.net), [1 / ((1 if beta == inf else beta) * len(x))]
     wiring = moving.wire(x)
     prediction = wiring.state(wiring.depth).s

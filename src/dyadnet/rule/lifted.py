@@ -15,7 +15,7 @@ from dyadnet.energy.base import Output
 from dyadnet.energy.gaps import LiftedWiring
 from dyadnet.energy.lifted import LiftedEnergy
 from dyadnet.energy.unknown import Unknown
-from dyadnet.loss import AbstractLoss, Loss, SquaredError, as_loss, one_hot
+from dyadnet.loss import AbstractLoss, Loss, as_loss, one_hot
 from dyadnet.network.state import States
 from dyadnet.relax.relaxation import Relaxation
 from dyadnet.relax.schedule import OddEven, Parallel
@@ -67,7 +67,8 @@ def pulled(loss: AbstractLoss, prediction: Tensor, y: Tensor, beta: float) -> Ou
     if beta == inf:
         return clamped(target(loss, prediction, y))
     y = one_hot(y, prediction) if loss.exact else y  # once, not at every step
-    if isinstance(loss, SquaredError):
+    beta = float(loss.applied(beta))
+    if loss.quadratic:
         nudge = loss.nudge(y, beta)
         return lambda drive, before: nudge(drive)
 
@@ -86,7 +87,7 @@ def target(loss: AbstractLoss, output: Tensor, y: Tensor) -> Tensor:
 def start(wiring: LiftedWiring, output: Output) -> None:
     """Put the output where its boundary condition wants it."""
     last = wiring.state(wiring.depth)
-    s = output(wiring.drive(wiring.depth), last.s)
+    s = output(wiring.received(wiring.depth), last.s)
     wiring.states[wiring.depth] = Unknown(s, last.allowed, last.shows)
 
 

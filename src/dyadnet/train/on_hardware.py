@@ -13,7 +13,9 @@ from torch import Tensor
 
 from dyadnet import names
 from dyadnet.hardware.chip import Chip, OnChip
+from dyadnet.hardware.units import Reading, Units
 from dyadnet.network.base import AbstractNetwork
+from dyadnet.rule.backprop import Backprop
 from dyadnet.train.settling import counted
 
 if TYPE_CHECKING:
@@ -40,20 +42,23 @@ def installed(
         if getattr(settings, name):
             raise names.RequestError(f"{name.replace('_', '-')} does not go with hardware")
     device, grads = names.device(settings.hardware), None
+    if isinstance(training.rule, Backprop) and (device.units, device.reading) != (Units(), Reading()):
+        raise names.RequestError("backprop meets no units and no readings, only weights: take lagrangian")
     if device.updates.offset:
         with counted():
             grads = training.rule.estimate(training.net, training.loss, x, y, keep_states=False).grads
     chip = Chip(device, training.net, seed, grads)
-    optimizer = chip.optimizer(training.optimizer, seed)
+    optimizer = chip.optimizer(training.optimizer)
     return dataclasses.replace(training, rule=OnChip(training.rule, chip), optimizer=optimizer, chip=chip)
 
 
 @contextmanager
 def judged(training: "dyadnet.train.loop.Training") -> Iterator[AbstractNetwork]:
     """Give the network as the chip has it, where there is one: its weights, its units; afterwards all is as it was."""
-    chip, generator = training.chip, torch.Generator().manual_seed(0)
+    chip = training.chip
     if chip is None:
         yield training.net
         return
+    generator = torch.Generator().manual_seed(chip.of_reading)
     with chip.written(generator):
         yield chip.circuit(training.net, generator)

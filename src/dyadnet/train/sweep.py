@@ -21,7 +21,7 @@ from dyadnet.hardware.chip import OnChip
 from dyadnet.names import RequestError
 from dyadnet.train import folder
 from dyadnet.train.loop import Diverged, Training, first_batch, prepare, train_epoch
-from dyadnet.train.plan import fitted
+from dyadnet.train.plan import choose, fitted
 from dyadnet.train.run import load_dataset
 from dyadnet.train.settings import Settings
 from dyadnet.train.settling import counted
@@ -83,8 +83,13 @@ class Sweep:
         for rule in self.rules:
             names.rule(rule)
         for cell in self.cells():
-            names.rule(cell.named)
+            rule = names.rule(cell.named)
             names.device(self.placed(cell).hardware or "ideal")
+            choose(self.placed(cell), rule)
+            if self.source == FEEDBACK and (self.settings.feedback or "feedback" not in _given(self.placed(cell))):
+                raise RequestError(
+                    f"{cell.rule} has no feedback that could be mismatched, or one of its own: leave it out"
+                )
 
     def cells(self) -> list[Cell]:
         """Return all cells, those of the first seed before the next."""
@@ -100,13 +105,17 @@ class Sweep:
         """Return the settings of a cell."""
         settings, level = self.settings, f"{cell.level:g}"
         if self.source == FEEDBACK:
-            path = f"mismatched:relative={level},seed={cell.seed}" if cell.level else None
-            settings = dataclasses.replace(settings, feedback=path)
+            settings = dataclasses.replace(settings, feedback=f"mismatched:relative={level},seed={cell.seed}")
         else:
             base = settings.hardware or "ideal"
             joined = f"{base}{',' if ':' in base else ':'}{self.source}={level}"
             settings = dataclasses.replace(settings, hardware=joined)
         return fitted(settings, names.rule(cell.named))
+
+
+def _given(settings: Settings) -> set[str]:
+    """The settings that are not None."""
+    return {field.name for field in dataclasses.fields(settings) if getattr(settings, field.name) is not None}
 
 
 def sweep(
@@ -182,18 +191,19 @@ def run_cell(plan: Sweep, cell: Cell, dataset: data.Dataset | None = None) -> Re
     torch.set_num_threads(1)  # cells run side by side
     settings = plan.placed(cell)
     dataset = dataset or load_dataset(settings)
-    training, diverged = prepare(settings, cell.named, cell.seed, dataset), False
+    training, diverged, refused = prepare(settings, cell.named, cell.seed, dataset), False, None
     apart = _displacement(training)
     try:
         with counted():
             while len(training.history) < settings.epochs:
                 train_epoch(training)
-    except Diverged:
-        diverged = True
+    except (Diverged, ValueError) as error:  # a nudge that this specimen does not bear is no end of the sweep
+        diverged, refused = True, str(error) if isinstance(error, ValueError) else None
     last: Record = training.history[-1] if training.history and not diverged else {}
     return dataclasses.asdict(cell) | {
         "test_accuracy": last.get("test_accuracy", 1 / dataset.classes),
         "diverged": diverged,
+        "refused": refused,
         "alignment": last.get("alignment", []),
         "unconverged": last.get("unconverged"),
         "saturated": last.get("saturated"),
