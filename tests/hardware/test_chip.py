@@ -149,11 +149,12 @@ def test_a_stronger_nudge_bears_more_noise() -> None:
 
 def test_too_strong_a_nudge_by_error() -> None:
     """Errors of strength act as that strength would, where the weights of the phases are not changed."""
-    device = Device(teaching=Teaching(strength=0.3))
-    towards = 1 + 0.3 * float(torch.randn(2, generator=torch.Generator().manual_seed(0), dtype=torch.float32)[0])
     net, (x, y), beta = layered(1.0), batch(), 1e-3
+    chip = Chip(Device(teaching=Teaching(strength=0.3)), net)
+    drawn = torch.randn(2, generator=torch.Generator().manual_seed(chip.of_teaching), dtype=torch.get_default_dtype())
+    towards = 1 + 0.3 * float(drawn[0])
     rule = EquilibriumPropagation(beta, variant="positive")
-    off = flat(OnChip(rule, Chip(device, net)).estimate(net, LOSS, x, y))
+    off = flat(OnChip(rule, chip).estimate(net, LOSS, x, y))
     actual = flat(EquilibriumPropagation(beta * towards, variant="positive").estimate(net, LOSS, x, y)) * towards
     torch.testing.assert_close(off, actual, rtol=1e-6, atol=1e-9)
 
@@ -164,7 +165,7 @@ def test_too_strong_a_nudge_by_error() -> None:
 def test_two_circuits_side_by_side(name: str) -> None:
     """The phases of a contrast settle on weights that differ, and not by the nudge alone."""
     clean, off = on_chip(name, Device()), on_chip(name, Device(synapses=Synapses(twin=0.01)))
-    assert (off - clean).norm() > 0.005 * clean.norm()
+    assert (off - clean).norm() > 0.002 * clean.norm()
     less = on_chip(name, Device(synapses=Synapses(twin=0.001)))
     assert (less - clean).norm() == pytest.approx(float((off - clean).norm()) / 10, rel=0.1)
 
