@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dyadnet import cli, names, progress
+from dyadnet import cli, facts, names, progress
 from dyadnet.train import checkpoint, folder
 
 CLOCK = {"seconds", "step_ms", "step_ratio_to_backprop", "environment"}
@@ -30,7 +30,7 @@ KILLS: dict[str, tuple[int, list[str]]] = {  # at which tick, two an epoch, the 
 # Importing takes longer than training: one process forks them all.
 KILLED = """
 import itertools, json, os, signal, sys
-from dyadnet import cli, progress
+from dyadnet import cli, facts, progress
 for at, words in json.loads(sys.argv[1]):
     child = os.fork()
     if child == 0:
@@ -433,7 +433,7 @@ def test_a_fault_of_ours_is_not_blamed_on_the_request(run: Run, monkeypatch: pyt
     def faulty() -> None:
         raise ValueError("unforeseen")
 
-    monkeypatch.setattr(cli, "environment", faulty)
+    monkeypatch.setattr(facts, "environment", faulty)
     code, _, told = run("info")
     assert (code, told) == (1, "dyadnet: ValueError: unforeseen (DYADNET_TRACEBACK=1 shows where)\n")
     monkeypatch.setenv("DYADNET_TRACEBACK", "1")
