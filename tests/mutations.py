@@ -88,7 +88,7 @@ MUTATIONS = [
     Mutation("devices: no device is off", SYNAPSES, "1.0, g * self.gain)", "1.0, g)"),
     Mutation("devices: drift the other way", SYNAPSES, "s.age**-self.nu", "s.age**self.nu"),
     Mutation("devices: an offset is scaled away", SYNAPSES, "g[1]) / (1 - 1 / self", "g[1]) * (1 - 1 / self"),
-    Mutation("devices: agitation grows with the step", UNITS, "sqrt(factor * (2 - factor))", "sqrt(factor)"),
+    Mutation("devices: agitation grows with the step", UNITS, "sqrt(share * (2 - share))", "sqrt(share)"),
     Mutation("devices: averages fall with the number", UNITS, "spread / sqrt(r.reads)", "spread / r.reads"),
     Mutation("devices: bounds push outwards", UPDATES, "(1 - u.asymmetry * wanted", "(1 + u.asymmetry * wanted"),
     Mutation("devices: a pulse is one too many", UPDATES, "torch.floor(wanted", "torch.ceil(wanted"),
@@ -172,8 +172,8 @@ MUTATIONS = [
     Mutation(
         "exact steps scaled with the batch",
         DUAL,
-        "plus, minus = split.plus / batch, split.minus / batch",
-        "plus, minus = split.plus, split.minus",
+        "loss.applied(split.plus / batch)",
+        "loss.applied(split.plus)",
     ),
     Mutation(
         "adversarial step at the wrong point",
@@ -467,7 +467,12 @@ MUTATIONS = [
         "lifted: the bound of a norm is not one", QUADRATIC, "power.norm() ** (1 /", "power.diagonal().norm() ** (1 /"
     ),
     Mutation("lifted: targets are not those of the prediction", LRRN_ENERGY, "/ self.net.output_gain", "/ 1"),
-    Mutation("lifted: the nudge forgets the gain once", LRRN_ENERGY, "beta * gain**2 /", "beta * gain /"),
+    Mutation(
+        "lifted: the nudge forgets the gain once",
+        LRRN_ENERGY,
+        "loss.applied(beta) * gain**2",
+        "loss.applied(beta) * gain",
+    ),
     Mutation("lifted: the contrast forgets the gain once", LRRN, "energy.net.output_gain**2", "energy.net.output_gain"),
     Mutation("lifted: faint feedback is let through", LRRN, "signal < 10 * tolerance", "signal < 0"),
     Mutation(
@@ -482,7 +487,7 @@ MUTATIONS = [
     Mutation(
         "attack: the worst input is the last one", ATTACK, "higher = values > highest", "higher = values == values"
     ),
-    Mutation("attack: samples leave the box", ATTACK, "(x + moved).clamp(self.low, self.high)", "x + moved"),
+    Mutation("attack: samples leave the box", ATTACK, "return x.clamp(low, high)", "return x"),
     Mutation("attack: samples leave the ball", ATTACK, "moved.clamp(-self.epsilon, self.epsilon)", "moved"),
     Mutation("attack: the right class counts as a wrong one", ATTACK, "output.scatter(1, y[:, None], -inf)", "output"),
     Mutation("sensitivity: the gradient of a mean", SENSITIVITY, "samples * loss(output, y)", "loss(output, y)"),

@@ -12,6 +12,12 @@ from dyadnet.train.run import Request
 from dyadnet.train.settings import Settings
 
 
+@pytest.fixture(autouse=True)
+def no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A runner of tests may say how wide its terminal is."""
+    monkeypatch.delenv("COLUMNS", raising=False)
+
+
 def run(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, str]:
     code = cli.main(["estimate", *map(str, words)])
     return code, *capsys.readouterr()

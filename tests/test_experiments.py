@@ -54,7 +54,7 @@ def test_the_protocol_of_the_cifar_experiment_trains_a_small_network(cifar: Path
 def test_resistive_networks_are_trained_and_their_gain_is_chosen(cifar: Path, tmp_path: Path):
     script = (
         "import resistive as e; from dataclasses import replace;"
-        "e.SETTINGS = replace(e.SETTINGS, dataset=sys.argv[2], hidden=(10,), epochs=1); e.GAINS = (5,); e.SHORT = 500;"
+        "e.SETTINGS = replace(e.SETTINGS, dataset=sys.argv[2], hidden=(10,), epochs=1); e.GAINS = (5,); e.SHORT = 200;"
         "e.RULES = ('backprop', 'equilibrium-propagation:beta=0.01');"
         "e.main(e.Experiment()); e.main(e.Experiment(which='tuning'))"
     )

@@ -39,7 +39,7 @@ class Chip:
         ValueError: for offsets of updates without an estimate.
 
     >>> from dyadnet import Layered
-    >>> net = Layered.from_sequential(nn.Sequential(nn.Linear(2, 1, bias=False)))
+    >>> net = Layered.from_sequential(torch.nn.Sequential(torch.nn.Linear(2, 1, bias=False)))
     >>> _ = net.stages[0].map.weight.data.copy_(torch.tensor([[1.0, 0.2]]))
     >>> chip = Chip(Device(synapses=Synapses(bits=2)), net)
     >>> chip.predict(net, torch.ones(1, 2)), net(torch.ones(1, 2)).detach()
