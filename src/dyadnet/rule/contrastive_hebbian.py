@@ -100,7 +100,7 @@ class CoupledLearning(AbstractRule):
         prediction = free.states[-1].mean()
         loss = as_loss(loss)
         slope = loss.gradient(prediction, y)
-        output = clamped(torch.cat([prediction - loss.applied(nudge) * slope for nudge in nudges]))
+        output = clamped(torch.cat([prediction - loss.applied(nudge.real) * slope for nudge in nudges]))
         grads, others = contrast(
             energy, wiring, free, output, weights, free_weight=free_weight, relaxation=self.relaxation
         )
