@@ -32,5 +32,5 @@ def quantised(values: Tensor, bits: int | None, full_scale: float) -> Tensor:
         return values
     if values.is_complex():
         raise ValueError("a converter takes real values: leave bits out where states are complex")
-    step = full_scale / (2 ** (bits - 1) - 1)
-    return (values.clamp(-full_scale, full_scale) / step).round() * step
+    most = 2 ** (bits - 1) - 1
+    return (values / full_scale * most).round().clamp(-most, most) / most * full_scale

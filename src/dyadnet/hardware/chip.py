@@ -171,11 +171,13 @@ class OnChip(AbstractRule):
         return dataclasses.replace(step, grads=self._offset(step.grads)) if chip.offsets else step
 
     def _offset(self, grads: Gradients) -> Gradients:
-        return Gradients({p: g + self.chip.offsets[p] if p in self.chip.offsets else g for p, g in grads.items()})
+        return grads | {p: grads[p] + offset for p, offset in self.chip.offsets.items() if p in grads}
 
 
 def _cut_off(rule: AbstractRule, passes: int | None) -> AbstractRule:
     """Return a rule whose own relaxations, if it has some, end after so many passes."""
+    if passes is None:
+        return rule
     own = [name for name in ("relaxation", "nudged_relaxation") if isinstance(getattr(rule, name, None), Relaxation)]
     assert dataclasses.is_dataclass(rule)
     return dataclasses.replace(rule, **{name: cut_off(getattr(rule, name), passes) for name in own}) if own else rule

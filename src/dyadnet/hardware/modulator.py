@@ -11,6 +11,8 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
+from dyadnet.hardware.bounds import quantised
+
 
 @final
 class Modulator(nn.Module):
@@ -50,10 +52,7 @@ class Modulator(nn.Module):
     def elements(self, weights: Tensor) -> Tensor:
         """Return the weights in units of the gain, in [-1, 1], as the bits can tell them apart."""
         share = weights / self.gain(weights).clamp(min=torch.finfo(weights.dtype).tiny)
-        if self.bits is None:
-            return share
-        half = 2 ** (self.bits - 1)
-        return (share * (half - 1)).round().clamp(-half, half - 1) / (half - 1)
+        return quantised(share, self.bits, 1.0)
 
     def paths(self, weights: Tensor) -> tuple[Tensor, Tensor]:
         """Return what the two paths let through, both in [0, 1]; their difference are the elements."""

@@ -81,9 +81,9 @@ def contrast(
     start = repeated(free.states, len(weights), complex_=complex_)
     batch = len(free.residual)
     scaled, nudged = [weight / batch for weight in weights], wiring.again(start, len(weights))
-    others = energy.minimise(nudged, output, relaxation)
     if wiring.substrate is not None and wiring.substrate.beside is not None:
-        return _side_by_side(energy, wiring, others, free, output, scaled, free_weight / batch, relaxation)
+        return _side_by_side(energy, nudged, start, free, output, scaled, free_weight / batch, relaxation)
+    others = energy.minimise(nudged, output, relaxation)
     if free_weight:
         pairs = zip(others.states, free.states, strict=True)
         nudged = wiring.again([Activity(torch.cat([a.mean(), b.mean()])) for a, b in pairs], len(weights) + 1)
@@ -94,7 +94,7 @@ def contrast(
 def _side_by_side(
     energy: AbstractEnergy,
     wiring: AbstractWiring,
-    first: Solution,
+    start: States,
     free: Solution,
     output: Output,
     weights: Sequence[complex],
@@ -106,10 +106,11 @@ def _side_by_side(
     assert substrate is not None
     assert substrate.beside is not None
     own = 0 if free_weight else copies // 2
-    there = free.states if free_weight else [_phases(state, copies, 0, own) for state in first.states]
+    there = free.states
+    if own:
+        there = [_phases(state, copies, 0, own) for state in energy.minimise(wiring, output, relaxation).states]
     grads = energy.gradients(wiring.again(there, own or 1).read(), weights[:own] or [free_weight])
     with substrate.beside():
-        start = repeated(free.states, copies, complex_=any(isinstance(weight, complex) for weight in weights))
         second = energy.minimise(energy.wire(x, start, copies), output, relaxation)
         contrasted = [_phases(state, copies, own, copies) for state in second.states]
         merge(grads, energy.gradients(energy.wire(x, contrasted, copies - own).read(), weights[own:]))

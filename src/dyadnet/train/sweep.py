@@ -52,7 +52,7 @@ class Cell:
         """The rule with its strength."""
         if self.strength is None:
             return self.rule
-        return f"{self.rule}{',' if ':' in self.rule else ':'}beta={self.strength:g}"
+        return _with(self.rule, "beta", self.strength)
 
 
 @dataclass(frozen=True)
@@ -83,10 +83,10 @@ class Sweep:
         for rule in self.rules:
             names.rule(rule)
         for cell in self.cells():
-            rule = names.rule(cell.named)
-            names.device(self.placed(cell).hardware or "ideal")
-            choose(self.placed(cell), rule)
-            if self.source == FEEDBACK and (self.settings.feedback or "feedback" not in _given(self.placed(cell))):
+            settings = self.placed(cell)
+            names.device(settings.hardware or "ideal")
+            choose(settings, names.rule(cell.named))
+            if self.source == FEEDBACK and (self.settings.feedback or settings.feedback is None):
                 raise RequestError(
                     f"{cell.rule} has no feedback that could be mismatched, or one of its own: leave it out"
                 )
@@ -103,19 +103,19 @@ class Sweep:
 
     def placed(self, cell: Cell) -> Settings:
         """Return the settings of a cell."""
-        settings, level = self.settings, f"{cell.level:g}"
+        settings = self.settings
         if self.source == FEEDBACK:
-            settings = dataclasses.replace(settings, feedback=f"mismatched:relative={level},seed={cell.seed}")
+            path = _with(f"mismatched:seed={cell.seed}", "relative", cell.level)
+            settings = dataclasses.replace(settings, feedback=path)
         else:
-            base = settings.hardware or "ideal"
-            joined = f"{base}{',' if ':' in base else ':'}{self.source}={level}"
-            settings = dataclasses.replace(settings, hardware=joined)
+            circuit = _with(settings.hardware or "ideal", self.source, cell.level)
+            settings = dataclasses.replace(settings, hardware=circuit)
         return fitted(settings, names.rule(cell.named))
 
 
-def _given(settings: Settings) -> set[str]:
-    """The settings that are not None."""
-    return {field.name for field in dataclasses.fields(settings) if getattr(settings, field.name) is not None}
+def _with(specification: str, setting: str, value: float) -> str:
+    """A specification with one more setting."""
+    return f"{specification}{',' if ':' in specification else ':'}{setting}={value:g}"
 
 
 def sweep(
