@@ -1,7 +1,10 @@
-"""Binary weights: every method on one network, 784-512-512-10, each at its own best learning rate.
+"""Binary weights: every method on one network, each at its own best learning rate.
 
     python experiments/binary.py --which tune-mnist --data-root DATA     # first: learning rates, on held-out samples
     python experiments/binary.py --which mnist --data-root DATA
+
+784-512-512-10 on MNIST and Fashion-MNIST; on CIFAR-10 two convolutions of 32 and 64 channels, each with a pooling, and
+a hidden layer of 512 on top, for six epochs: what a CPU can do (`experiments/binary_cifar.py` is for a GPU).
 
 All weights are binary, those of the first and the last layer, too; every map, that of the logits included, is followed
 by batch normalisation without weights of its own, and there are no biases: nothing but -1 and 1 is learned. Adam with a
@@ -10,7 +13,7 @@ optimiser, schedule and clipping of AdaSTE: it is the control. The float network
 
 Every method is fed by backpropagation, and by dual propagation: those in `REPEATED` with every seed, the others once.
 A learning rate is the one of those tried that had the best accuracy on a tenth of the training samples, held out for
-that, after `TUNING` epochs, fed by backpropagation.
+that, after `TUNING` epochs, fed by backpropagation; those of CIFAR-10 with the first 10,000 images.
 """
 
 import json
@@ -42,11 +45,18 @@ RATES = {"Float weights": (3e-4, 1e-3, 3e-3), "BayesBiNN": (1e-5, 1e-4, 1e-3)}
 USUAL = (1e-3, 3e-3, 1e-2, 3e-2)
 THRESHOLDS = (1e-8, 1e-7, 1e-6)  # of Bop, in the place of a learning rate
 TUNING = 2
-DATA = {"mnist": "mnist", "fashion": "fashion-mnist"}
+DATA: dict[str, dict[str, Any]] = {
+    "mnist": {"dataset": "mnist", "hidden": (512, 512), "epochs": 10},
+    "fashion": {"dataset": "fashion-mnist", "hidden": (512, 512), "epochs": 10},
+    "cifar": {"dataset": "cifar10", "network": "cnn", "hidden": (512,), "normalise": True, "epochs": 6},
+}
+"""The data sets, and settings of their own."""
+TUNED_WITH = {"cifar": 10_000}
+"""Training samples for finding learning rates, where they are not all."""
 REPEATED = {"Float weights", "AdaSTE", "Straight-through estimator"}
 RULES = ("backprop", "dual-propagation")
 
-Which = Literal["mnist", "fashion", "tune-mnist", "tune-fashion"]
+Which = Literal["mnist", "fashion", "cifar", "tune-mnist", "tune-fashion", "tune-cifar"]
 
 
 @dataclass(frozen=True)
@@ -59,8 +69,8 @@ class Experiment:
     """Where the data lies; otherwise it is downloaded."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """One run of everything with each."""
-    epochs: int = 10
-    """A run's length."""
+    epochs: int | None = None
+    """A run's length; that of the data set by default."""
     only: tuple[str, ...] = ()
     """Lines of the table to run; all by default."""
 
@@ -71,16 +81,10 @@ class Experiment:
 
     def settings(self) -> Settings:
         """What all runs share."""
-        return Settings(
-            dataset=DATA[self.data],
-            data_root=self.data_root,
-            hidden=(512, 512),
-            batch_norm=True,
-            epochs=self.epochs,
-            batch_size=128,
-            optimizer="adam:fused=true",
-            align_every=self.epochs,
-        )
+        own = DATA[self.data]
+        epochs = self.epochs or own["epochs"]
+        shared = Settings(data_root=self.data_root, batch_norm=True, batch_size=128, optimizer="adam:fused=true")
+        return replace(shared, **own | {"epochs": epochs, "align_every": epochs})
 
     def methods(self) -> dict[str, dict[str, Any]]:
         """The lines of the table that are asked for."""
@@ -89,7 +93,8 @@ class Experiment:
 
 def tuning(experiment: Experiment) -> dict[str, Comparison]:
     """Return a run a method and learning rate."""
-    shared = replace(experiment.settings(), epochs=TUNING, validation=0.1, align_every=0)
+    samples = TUNED_WITH.get(experiment.data)
+    shared = replace(experiment.settings(), epochs=TUNING, validation=0.1, align_every=0, train_samples=samples)
     return {
         f"{label}, {rate:g}": Comparison(("backprop",), (0,), with_rate(replace(shared, **own), rate))
         for label, own in experiment.methods().items()

@@ -57,7 +57,7 @@ def trained(path: Path, comparison: Comparison) -> list[Record]:
     with watcher(console) as live:
         records = compare(comparison, path, dataset, begin=live.begin, tick=live.tick, watch=live.watch)
     settings = dataclasses.asdict(comparison.settings) | {"data_root": None}
-    console.print(table(records))
+    console.print(table(records, console.width))
     console.print(f"report: {write_report(path / folder.REPORT, path.name, records, environment(), settings)}")
     return records
 

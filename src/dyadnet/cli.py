@@ -245,7 +245,7 @@ def _conclude(out: Path, title: str, records: list[Record], settings: Settings, 
     from dyadnet.report import table, write_report  # plotly takes a while to import
 
     page = write_report(out / folder.REPORT, title, records, environment(), _settled(settings, records))
-    console.print(table(records))
+    console.print(table(records, console.width))
     console.print(f"report: {page}", soft_wrap=True)
 
 

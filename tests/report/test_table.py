@@ -17,7 +17,7 @@ RULES = (
 def printed(records, width: int = 100) -> str:
     console = Console(width=width)
     with console.capture() as capture:
-        console.print(table(records))
+        console.print(table(records, width))
     return capture.get()
 
 
@@ -108,6 +108,32 @@ def test_a_crowded_table_fits_and_breaks_names_after_a_hyphen(make_record, relax
         "70.00 ± 28.28",
     ):
         assert part in text
+
+
+def test_a_narrow_terminal_gets_fewer_columns_and_is_told_so(make_record, relaxed):
+    failed = {"iterations": 199.5, "residual": 0.5, "converged": False, "unconverged": 1.0}
+    records = [
+        relaxed(rule, seed, test_accuracy=0.5 + 0.4 * seed, relaxation=failed) for rule in RULES for seed in (0, 1)
+    ]
+    wide, narrow = printed(records, 100), printed(records, 72)
+    assert "wider terminal" not in wide
+    assert max(map(len, narrow.splitlines())) <= 72
+    assert "…" not in narrow
+    for part in ("equilibrium-", "propagation", "70.00 ± 28.28", "Lowest", "! 5.0e-01", "wider terminal"):
+        assert part in narrow
+    for left_out in ("Train", "Unset-"):
+        assert left_out in wide
+        assert left_out not in narrow
+    told = " ".join(narrow.split("wider terminal")[1].split())
+    assert all(name in told for name in ("train loss", "unsettled %", "iterations"))
+
+
+@pytest.mark.parametrize("width", [36, 60, 80, 120])
+def test_at_every_width_the_accuracy_of_every_rule_can_be_read(width, make_record):
+    records = [make_record(rule, seed, test_accuracy=0.5 + 0.4 * seed) for rule in RULES for seed in (0, 1)]
+    text = printed(records, width)
+    assert text.count("70.00 ±") == len(RULES)
+    assert max(map(len, text.splitlines())) <= width
 
 
 def test_what_was_not_measured_is_none_in_the_summary(make_record):

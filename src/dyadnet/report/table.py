@@ -13,6 +13,7 @@ from dyadnet.report.aggregate import Record, Spread, by_rule, describe, reduced,
 from dyadnet.report.palette import split_rule
 
 UNDEFINED = "–"
+NAMES = 18  # columns of a terminal that the names of rules need
 UNCONVERGED_NOTE = "! the relaxation did not converge in every run"
 
 
@@ -41,11 +42,16 @@ class Row:
 
 @dataclass(frozen=True)
 class Column:
-    """A column of numbers: its header, what it says, and how a row is written in it."""
+    """A column of numbers: its header, what it says, how a row is written in it, and how soon it gives way."""
 
     header: str
     meaning: str
     cell: Callable[[Row], str]
+    gives_way: int = 0
+
+    def width(self, rows: Sequence[Row]) -> int:
+        """Return what it takes of a line, with the two spaces beside it."""
+        return 2 + max(len(text) for text in (*self.header.split("\n"), *map(self.cell, rows)))
 
 
 def summary(records: Sequence[Record]) -> list[Row]:
@@ -69,28 +75,41 @@ def has_unconverged(rows: Sequence[Row]) -> bool:
     return any(row.converged is False for row in rows)
 
 
-def table(records: Sequence[Record]) -> Table:
-    """Lay the summary out for a terminal of 100 columns.
+def fitting(rows: Sequence[Row], width: int) -> list[Column]:
+    """List the columns that a terminal of `width` has room for beside the names of rules."""
+    shown = columns(rows)
+    while NAMES + sum(column.width(rows) for column in shown) > width and any(column.gives_way for column in shown):
+        shown.remove(max(shown, key=lambda column: column.gives_way))
+    return shown
 
-    A rule's settings stand below its name. Print it with `rich.print`.
+
+def table(records: Sequence[Record], width: int = 100) -> Table:
+    """Lay the summary out for a terminal of `width` columns.
+
+    A rule's settings stand below its name. In a narrow terminal columns are left out; the report has all of them. Print
+    it with `rich.print`.
 
     Raises:
         ValueError: if the records cannot be aggregated (`aggregate.by_rule` tells why).
     """
     rows = summary(records)
-    shown = columns(rows)
+    shown = fitting(rows, width)
+    left_out = [column for column in columns(rows) if column not in shown]
     # Text, not str: what stands in brackets in a name is no markup
     laid_out = Table(
         title=Text(describe(records)), box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False
     )
-    laid_out.add_column("Rule", overflow="fold")
+    laid_out.add_column("Rule", overflow="fold", min_width=NAMES)
     for column in shown:
         laid_out.add_column(column.header, justify="right", no_wrap=True)
-    crowded = len(shown) == len(COLUMNS)
+    room = width - sum(column.width(rows) for column in shown)
     for row in rows:
-        laid_out.add_row(_label(row.rule, 20 if crowded else 100), *(column.cell(row) for column in shown))
-    if has_unconverged(rows):
-        laid_out.caption = UNCONVERGED_NOTE
+        laid_out.add_row(_label(row.rule, max(room, NAMES)), *(column.cell(row) for column in shown))
+    notes = [UNCONVERGED_NOTE] if has_unconverged(rows) else []
+    if left_out:
+        names = ", ".join(column.header.replace("-\n", "").replace("\n", " ").lower() for column in left_out)
+        notes.append(f"a wider terminal, and the report, show: {names}")
+    laid_out.caption = "\n".join(notes) or None
     return laid_out
 
 
@@ -161,17 +180,20 @@ def _unconverged(row: Row) -> str:
 
 COLUMNS = (
     Column("Test\naccuracy %", "mean ± standard deviation over seeds", _accuracy),
-    Column("Train\nloss", "mean over seeds, last epoch", _loss),
-    Column("ms per\nstep", "median time of a training step", lambda row: _number(row.step_ms, ".2f")),
-    Column("Ratio to\nbackprop", "step time divided by backpropagation's", lambda row: _number(row.step_ratio, ".2f")),
+    Column("Train\nloss", "mean over seeds, last epoch", _loss, 6),
+    Column("ms per\nstep", "median time of a training step", lambda row: _number(row.step_ms, ".2f"), 3),
+    Column(
+        "Ratio to\nbackprop", "step time divided by backpropagation's", lambda row: _number(row.step_ratio, ".2f"), 2
+    ),
     Column(
         "Lowest\ncosine",
         "cosine with backpropagation of the layer that agrees least, mean over seeds",
         lambda row: _number(row.lowest_alignment, ".4f"),
+        1,
     ),
-    Column("Iterations", "iterations of the relaxation, mean over seeds", _iterations),
-    Column("Residual", "what the relaxation left, worst seed", _residual),
+    Column("Iterations", "iterations of the relaxation, mean over seeds", _iterations, 5),
+    Column("Residual", "what the relaxation left, worst seed", _residual, 4),
     Column(
-        "Unset-\ntled %", "samples whose relaxation had not settled in the last epoch, mean over seeds", _unconverged
+        "Unset-\ntled %", "samples whose relaxation had not settled in the last epoch, mean over seeds", _unconverged, 7
     ),
 )
