@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from optics import ROW, drawn, saved, slow_product
 from torch.testing import assert_close
 
 from dyadnet.hardware.calibration import Calibration, read_calibration
 from dyadnet.hardware.light import asymmetry, small_signal, write
 from dyadnet.hardware.modulator import Modulator
 from dyadnet.hardware.saturation import Saturation
+from tests.hardware.optics import ROW, drawn, saved, slow_product
 
 N = 8
 IDEAL: dict[str, dict[str, Any]] = {

@@ -6,7 +6,6 @@ from math import sqrt
 
 import pytest
 import torch
-from specimens import LOSS, batch, cases, layered
 
 from dyadnet import DualPropagation, EquilibriumPropagation, Lagrangian, RecurrentBackprop
 from dyadnet.hardware.chip import Chip, OnChip
@@ -17,6 +16,7 @@ from dyadnet.hardware.units import Reading, Units
 from dyadnet.hardware.updates import Updates
 from dyadnet.network.state import Activity
 from dyadnet.rule.base import AbstractRule, Estimate
+from tests.hardware.specimens import LOSS, batch, cases, layered
 
 READ = {name for name in cases() if name != "backprop"}
 

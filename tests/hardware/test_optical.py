@@ -7,7 +7,6 @@ import jaxtyping
 import numpy as np
 import pytest
 import torch
-from optics import drawn, saved, slow_product
 from sklearn.datasets import load_digits
 from torch import nn
 from torch.testing import assert_close
@@ -33,6 +32,7 @@ from dyadnet.relax.schedule import Parallel
 from dyadnet.relax.solver import Anderson
 from dyadnet.relax.stopping import Residual
 from dyadnet.rule.base import AbstractRule
+from tests.hardware.optics import drawn, saved, slow_product
 
 EXACT = Relaxation(Parallel(), Anderson(), Residual(1e-12, most=2000), strict=True)
 STRUCTURES = ["symmetric", "skew", "free"]

@@ -6,7 +6,6 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from circuits import CIRCUITS, batch, excess, loss, measured, network, voltages
 from torch.testing import assert_close
 
 from dyadnet import Backprop, BottomUp, ContrastiveHebbian, CoupledLearning, Dyadic, OddEven, RandomOrder, squared_error
@@ -20,6 +19,7 @@ from dyadnet.relax.schedule import AbstractSchedule
 from dyadnet.relax.solver import Plain
 from dyadnet.relax.stopping import Count
 from dyadnet.rule.dual_propagation import DualPropagation
+from tests.hardware.circuits import CIRCUITS, batch, excess, loss, measured, network, voltages
 
 circuits = pytest.mark.parametrize("circuit", CIRCUITS.values(), ids=CIRCUITS)
 

@@ -5,7 +5,6 @@ from typing import final
 
 import pytest
 import torch
-from circuits import CIRCUITS, batch, cosine, distance, measured, network, slopes
 from torch import Tensor, nn
 
 from dyadnet import CoupledLearning, EquilibriumPropagation, cross_entropy, squared_error
@@ -19,6 +18,7 @@ from dyadnet.relax.solver import Plain
 from dyadnet.relax.stopping import Count
 from dyadnet.rule.equilibrium_propagation import Variant
 from dyadnet.rule.nudge import nudged
+from tests.hardware.circuits import CIRCUITS, batch, cosine, distance, measured, network, slopes
 
 circuits = pytest.mark.parametrize("circuit", CIRCUITS.values(), ids=CIRCUITS)
 

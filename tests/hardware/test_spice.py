@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from circuits import excess
 from torch import Tensor
 
 from dyadnet import Layered, squared_error
@@ -19,6 +18,7 @@ from dyadnet.relax.relaxation import Relaxation, settle
 from dyadnet.relax.solver import Plain
 from dyadnet.relax.stopping import Residual
 from dyadnet.rule.nudge import nudged
+from tests.hardware.circuits import excess
 
 WIDTHS = [64, 32, 10]
 TIGHT = Residual(1e-13, 5000)

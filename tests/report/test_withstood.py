@@ -62,7 +62,7 @@ def test_the_table_holds_means_over_seeds_and_dashes_with_their_reasons(make_rec
     records += [make_record("dyadic", exposure=exposure(**BLIND))]
     section = withstood(records)
     assert section is not None
-    assert section.headings == ["Bound", "Driven", "Steepest", "Pairs", "Certified\n0.1, %"]
+    assert section.headings == ["Rule", "Bound", "Driven", "Steepest", "Pairs", "Certified\n0.1, %"]
     assert section.rows == [
         ["backprop", "2.00 ± 1.41", "1.25 ± 0.00", "1.00 ± 0.00", "0.50 ± 0.00", "25.0"],
         ["dyadic", UNDEFINED, UNDEFINED, UNDEFINED, "0.50", UNDEFINED],

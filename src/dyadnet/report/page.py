@@ -1,25 +1,19 @@
 """The page of a report: one self-contained HTML file, readable without a network connection."""
 
-import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
-from typing import Any, cast
-
-import jinja2
-import plotly.graph_objects as go
-from plotly.offline import get_plotlyjs
+from typing import Any
 
 from dyadnet.report import figures
 from dyadnet.report.aggregate import Record, describe
-from dyadnet.report.audit import audit_section
+from dyadnet.report.audit import seen
 from dyadnet.report.connectivity import connectivity_maps
 from dyadnet.report.palette import Look, is_reference, looks, split_rule
 from dyadnet.report.pictures import picture_grids
 from dyadnet.report.robustness import robustness_curves, withstood
 from dyadnet.report.table import UNCONVERGED_NOTE, Row, columns, has_unconverged, summary
+from dyadnet.report.template import embedded, rendered, write_page
 
 
 @dataclass(frozen=True)
@@ -43,8 +37,7 @@ def write_report(
 ) -> Path:
     """Write the report of one or several runs as a single HTML file and return its path.
 
-    The file appears whole or not at all: it is written beside its place and then renamed. Nested settings are shown
-    with dotted names.
+    Nested settings are shown with dotted names.
 
     Args:
         path: where the page goes, such as `runs/digits/report.html`; the folder is made if it is missing.
@@ -56,15 +49,7 @@ def write_report(
     Raises:
         ValueError: if the records cannot be aggregated (`aggregate.by_rule` tells why).
     """
-    page = render(title, records, environment, settings)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(page, encoding="utf-8")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return path
+    return write_page(path, render(title, records, environment, settings))
 
 
 def render(title: str, records: Sequence[Record], environment: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
@@ -79,7 +64,8 @@ def render(title: str, records: Sequence[Record], environment: Mapping[str, Any]
     over_training = [
         figures.alignment_over_training(records, layer) for layer in range(1, _recorded_layers(records) + 1)
     ]
-    return _template().render(
+    return rendered(
+        "page",
         title=title,
         subtitle=describe(records),
         columns=columns(rows),
@@ -88,34 +74,25 @@ def render(title: str, records: Sequence[Record], environment: Mapping[str, Any]
         with_reference=any(is_reference(row.rule) for row in rows),
         several_networks=len({row.network for row in rows}) > 1,
         note=UNCONVERGED_NOTE if has_unconverged(rows) else "",
-        learning=_embedded(figures.accuracy_curves(records), figures.loss_curves(records)),
-        cost=_embedded(figures.step_cost(records)),
-        agreement=_embedded(*agreement),
-        over_training=_embedded(*over_training),
-        angles=_embedded(*(figures.feedback_angles(records, layer) for layer in range(1, _paths(records) + 1))),
-        binary=_embedded(
+        learning=embedded(figures.accuracy_curves(records), figures.loss_curves(records)),
+        cost=embedded(figures.step_cost(records)),
+        agreement=embedded(*agreement),
+        over_training=embedded(*over_training),
+        angles=embedded(*(figures.feedback_angles(records, layer) for layer in range(1, _paths(records) + 1))),
+        binary=embedded(
             figures.flips_over_training(records),
             figures.multipliers_over_training(records),
             figures.latent_histograms(records),
         ),
-        pictures=_embedded(*picture_grids(records)),
-        relaxing=_embedded(figures.residual_while_relaxing(records), figures.energy_while_relaxing(records)),
-        connectivity=_embedded(*connectivity_maps(records)),
+        pictures=embedded(*picture_grids(records)),
+        relaxing=embedded(figures.residual_while_relaxing(records), figures.energy_while_relaxing(records)),
+        connectivity=embedded(*connectivity_maps(records)),
         settings=_flat(settings),
         environment=_flat(environment),
-        audit=audit_section(list({r["rule"]: r["audit"] for r in records if "audit" in r}.values())),
-        exposed=_embedded(*robustness_curves(records)),
+        audit=seen(list({r["rule"]: r["audit"] for r in records if "audit" in r}.values())),
+        exposed=embedded(*robustness_curves(records)),
         withstood=withstood(records),
-        plotly=get_plotlyjs(),
     )
-
-
-def _template() -> jinja2.Template:
-    """Load the page's template; everything put into it is escaped."""
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    return environment.from_string(files("dyadnet.report").joinpath("page.html.j2").read_text(encoding="utf-8"))
 
 
 def _entries(rows: Sequence[Row]) -> list[Entry]:
@@ -137,12 +114,6 @@ def _paths(records: Sequence[Record]) -> int:
     """Return the number of feedback weights whose angles were recorded during training."""
     entries = (entry for record in records for entry in record.get("history") or ())
     return max((len(entry.get("feedback_angles") or ()) for entry in entries), default=0)
-
-
-def _embedded(*drawn: go.Figure) -> list[dict[str, Any]]:
-    """Turn the figures that show something into plain JSON, their legends left to the page."""
-    # through plotly's own writer, which turns nan into null: JSON has no nan
-    return [json.loads(cast(str, figure.update_layout(showlegend=False).to_json())) for figure in drawn if figure.data]
 
 
 def _flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

@@ -28,7 +28,7 @@ class Withstood:
     Attributes:
         how: which samples were exposed, and where inputs may lie.
         constants: what the columns hold.
-        headings: of the columns after the rule.
+        headings: of the columns.
         rows: the cells, the rule first.
         notes: what bounds rest on, and why something is not known.
     """
@@ -57,7 +57,7 @@ def withstood(records: Sequence[Record]) -> Withstood | None:
     if not groups:
         return None
     first = next(iter(groups.values()))[0]
-    headings = [*CONSTANTS.values(), *(f"Certified\n{radius}, %" for radius in first["certified"])]
+    headings = ["Rule", *CONSTANTS.values(), *(f"Certified\n{radius}, %" for radius in first["certified"])]
     rows = [[rule, *_cells(found)] for rule, found in groups.items()]
     of: dict[str, list[str]] = {}
     for rule, found in groups.items():

@@ -4,9 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import plotly.graph_objects as go
-from plotly.offline import get_plotlyjs
 from rich import box
 from rich.table import Table
 from rich.text import Text
@@ -14,47 +12,7 @@ from rich.text import Text
 from dyadnet.audit.tolerance import Spot, Tolerance
 from dyadnet.report.figures import finish, text
 from dyadnet.report.palette import looks
-
-_PAGE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="generator" content="dyadnet">
-<link rel="icon" href="data:,">
-<title>Robustness to {{ source }}</title>
-<style>
-  body { margin: 0 auto; max-width: 1200px; padding: 32px 20px; color: #1f2733; background: #f6f7f9;
-         font: 16px/1.55 system-ui, sans-serif; }
-  section { margin-top: 20px; padding: 22px 24px; background: white; border: 1px solid #e1e5eb; border-radius: 12px; }
-  .grid { display: grid; grid-template-columns: repeat(auto-fill, minmax(350px, 1fr)); gap: 12px; }
-  .wide { overflow-x: auto; }
-  table { border-collapse: collapse; font-size: 0.93rem; }
-  th, td { padding: 8px 18px 8px 0; border-bottom: 1px solid #e1e5eb; text-align: left; }
-</style>
-<script>{{ plotly | safe }}</script>
-</head>
-<body>
-<h1>Robustness to {{ source }}</h1>
-<section><h2>What is tolerated</h2><div class="wide"><table>
-<tr>{% for heading in headings %}<th>{{ heading }}</th>{% endfor %}</tr>
-{% for row in rows %}<tr>{% for cell in row %}<td>{{ cell }}</td>{% endfor %}</tr>
-{% endfor %}</table></div>
-<p>The critical level is where the accuracy, at the best strength for each level, has fallen half-way to chance.</p>
-</section>
-<section><h2>At the best strength of each level</h2>{{ curves | safe }}</section>
-<section><h2>Test accuracy (%)</h2><div class="grid">{% for map in maps %}{{ map | safe }}{% endfor %}</div></section>
-<section><h2>Lowest cosine with the exact gradient</h2>
-<div class="grid">{% for map in cosines %}{{ map | safe }}{% endfor %}</div></section>
-<section><h2>At equal displacement of the outputs</h2>{{ displaced | safe }}
-<p>Accuracy at the highest level that some rule still learns at, against how far apart the contrasted outputs are.</p>
-</section>
-<section><h2>Environment</h2><table>
-{% for name, value in environment.items() %}<tr><th scope="row">{{ name }}</th><td>{{ value }}</td></tr>{% endfor %}
-</table></section>
-</body>
-</html>
-"""
+from dyadnet.report.template import embedded, rendered, write_page
 
 
 def sweep_table(source: str, found: Sequence[Tolerance]) -> Table:
@@ -62,7 +20,7 @@ def sweep_table(source: str, found: Sequence[Tolerance]) -> Table:
     title = Text(f"Test accuracy (%) at the best beta, against {source}")
     laid_out = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
     for heading in _headings(found)[:-2]:
-        laid_out.add_column(heading, overflow="fold", justify="left" if heading == "rule" else "right")
+        laid_out.add_column(heading, overflow="fold", justify="left" if heading == "Rule" else "right")
     for row in _rows(found):
         laid_out.add_row(*(Text(cell.replace(" (", "\n").rstrip(")")) for cell in row[:-2]))
     return laid_out
@@ -70,20 +28,21 @@ def sweep_table(source: str, found: Sequence[Tolerance]) -> Table:
 
 def write_sweep(path: Path, source: str, found: Sequence[Tolerance], environment: Mapping[str, Any]) -> Path:
     """Write the page and return its path."""
-    template = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(_PAGE)
-    page = template.render(
-        source=source,
+    look = looks(f.rule for f in found)
+    page = rendered(
+        "sweep",
+        title=f"Robustness to {source}",
+        subtitle="",
+        entries=[{"rule": f.rule, "look": look[f.rule]} for f in found],
         headings=_headings(found),
         rows=_rows(found),
-        curves=_div(curves(source, found)),
-        maps=[_div(heat_map(f, source, "accuracy", 100.0, (0, 100))) for f in found],
-        cosines=[_div(heat_map(f, source, "cosine", 1.0, (0, 1))) for f in found],
-        displaced=_div(against_displacement(found)),
+        curves=embedded(curves(source, found)),
+        maps=embedded(*(heat_map(f, source, "accuracy", 100.0, (0, 100)) for f in found)),
+        cosines=embedded(*(heat_map(f, source, "cosine", 1.0, (0, 1)) for f in found)),
+        displaced=embedded(against_displacement(found)),
         environment=environment,
-        plotly=get_plotlyjs(),
     )
-    path.write_text(page, encoding="utf-8")
-    return path
+    return write_page(path, page)
 
 
 def curves(source: str, found: Sequence[Tolerance]) -> go.Figure:
@@ -142,21 +101,24 @@ def _lines(
     figure, look = go.Figure(), looks(f.rule for f in found)
     for tolerance in found:
         shown = [s for s in spots(tolerance) if (place(s) or 0) > 0]
+        if not shown:
+            continue
         figure.add_scatter(
             x=[place(s) for s in shown],
             y=[100 * s.accuracy for s in shown],
             error_y={"array": [100 * s.spread for s in shown], "thickness": 1},
             name=text(tolerance.rule),
+            legendgroup=tolerance.rule,
             mode="lines+markers",
             line={"color": look[tolerance.rule].colour, "dash": look[tolerance.rule].dash},
         )
     finish(figure, "Test accuracy (%)", title)
     figure.update_xaxes(type="log")
-    return figure.update_layout(showlegend=True, height=420)
+    return figure.update_layout(height=420)
 
 
 def _headings(found: Sequence[Tolerance]) -> list[str]:
-    return ["rule", *(f"{spot.level:g}" for spot in found[0].best), "critical", "unsettled %", "saturated %"]
+    return ["Rule", *(f"{spot.level:g}" for spot in found[0].best), "critical", "unsettled %", "saturated %"]
 
 
 def _rows(found: Sequence[Tolerance]) -> list[list[str]]:
@@ -179,7 +141,3 @@ def _best(spot: Spot) -> str:
 def _largest(tolerance: Tolerance, name: str) -> str:
     shares = [share for share in (getattr(spot, name) for spot in tolerance.spots) if share is not None]
     return f"{100 * max(shares):.1f}" if shares else "–"
-
-
-def _div(figure: go.Figure) -> str:
-    return figure.to_html(full_html=False, include_plotlyjs=False, config={"displayModeBar": False})
