@@ -101,8 +101,8 @@ def test_the_wells_deepen_by_equal_factors() -> None:
     ("settings", "told"),
     [
         ({"alpha": 0.0}, "alpha must be a positive number, not 0.0"),
-        ({"mu": 200.0, "alpha": 0.01}, "mu must be at most 100, not 200.0"),
-        ({"anneal": 1.5}, "anneal must be at most 1, not 1.5"),
+        ({"mu": 200.0, "alpha": 0.01}, r"mu must lie in \(0, 100\], not 200.0"),
+        ({"anneal": 1.5}, r"anneal must lie in \[0, 1\], not 1.5"),
         ({"clip": -1.0}, "clip must be zero or a positive number, not -1.0"),
     ],
 )

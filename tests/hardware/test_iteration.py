@@ -102,7 +102,7 @@ def test_a_loop_that_has_not_settled_says_so():
         ({"alpha": 1.0}, r"alpha must lie in \[0, 1\)"),
         ({"gamma": -0.1}, r"gamma must lie in \[0, 1\)"),
         ({"end": 1.5}, r"end must lie in \[0, 1\)"),
-        ({"beta": 0.0}, "gains of the loop must be positive"),
+        ({"beta": 0.0}, "beta must be a positive number, not 0.0"),
     ],
 )
 def test_loops_that_cannot_settle_are_refused(settings: dict[str, float], complaint: str):

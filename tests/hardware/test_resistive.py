@@ -159,11 +159,11 @@ def test_so_does_the_gradient_in_the_inputs():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"input_gain": 0.0}, "the input gain must be a positive number, not 0.0"),
-        ({"gain": -1.0}, "the gain must be a positive number, not -1.0"),
-        ({"current_gain": float("nan")}, "the current gain must be a positive number, not nan"),
-        ({"scale": float("inf")}, "the scale must be a positive number, not inf"),
-        ({"threshold": -0.1}, "the threshold of diodes must be zero or positive, not -0.1"),
+        ({"input_gain": 0.0}, "circuit: input_gain must be a positive number, not 0.0"),
+        ({"gain": -1.0}, "circuit: gain must be a positive number, not -1.0"),
+        ({"current_gain": float("nan")}, "circuit: current_gain must be a positive number, not nan"),
+        ({"scale": float("inf")}, "circuit: scale must be a positive number, not inf"),
+        ({"threshold": -0.1}, "circuit: threshold must be zero or a positive number, not -0.1"),
     ],
 )
 def test_unphysical_parts_are_refused(settings: dict[str, float], message: str):

@@ -120,11 +120,11 @@ def test_what_learns_sees_through() -> None:
         ({"bits": 1}, "bits must lie in"),
         ({"on_off": 1.0}, "must exceed 1"),
         ({"on_off": -3.0}, "at least 1"),
-        ({"mismatch": -0.1}, "at least 0"),
+        ({"mismatch": -0.1}, "mismatch must be zero or a positive number, not -0.1"),
         ({"stuck": 1.5}, r"lie in \[0, 1\]"),
         ({"age": 0.5}, "at least 1"),
-        ({"full_scale": 0.0}, "must be positive"),
-        ({"mismatch": float("nan")}, "at least 0"),
+        ({"full_scale": 0.0}, "full_scale must be a positive number, not 0.0"),
+        ({"mismatch": float("nan")}, "mismatch must be zero or a positive number, not nan"),
     ],
 )
 def test_what_no_device_can_have_is_refused(settings: dict[str, float], bound: str) -> None:

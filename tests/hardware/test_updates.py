@@ -81,17 +81,17 @@ def test_a_resumed_optimiser_makes_the_same_changes() -> None:
 @pytest.mark.parametrize(
     ("made", "bound"),
     [
-        (lambda: Updates(pulse=-1), "at least 0"),
+        (lambda: Updates(pulse=-1), "updates: pulse must be zero or a positive number, not -1"),
         (lambda: Updates(noise=1), "give pulse a size"),
         (lambda: Updates(pulse=0.1, most=0), "at least 1"),
         (lambda: Updates(asymmetry=2), r"lie in \[0, 1\]"),
         (lambda: Units(bits=0), r"lie in \[2, 24\]"),
         (lambda: Units(passes=0), "at least 1"),
         (lambda: Units(agitation=0.1), "never lets states settle"),
-        (lambda: Units(range=-1), "must be positive"),
+        (lambda: Units(range=-1), "units: range must be a positive number, not -1"),
         (lambda: Reading(reads=0), "at least 1"),
-        (lambda: Reading(noise=-1), "at least 0"),
-        (lambda: Teaching(strength=-1), "at least 0"),
+        (lambda: Reading(noise=-1), "reading: noise must be zero or a positive number, not -1"),
+        (lambda: Teaching(strength=-1), "teaching: strength must be zero or a positive number, not -1"),
     ],
 )
 def test_what_no_circuit_can_have_is_refused(made: object, bound: str) -> None:

@@ -318,7 +318,7 @@ def test_finding_the_shapes_leaves_the_model_alone():
 @pytest.mark.parametrize("scale", [0.0, -1.0, float("nan"), float("inf")])
 @paths
 def test_scales_that_are_none_are_refused(path, scale: float):
-    with pytest.raises(ValueError, match="the scale of a feedback path must be a positive number"):
+    with pytest.raises(ValueError, match="feedback: scale must be a positive number"):
         type(path)(scale)
 
 

@@ -64,5 +64,5 @@ def test_weights_in_two_places_share_their_errors():
 
 @pytest.mark.parametrize("relative", [-0.1, float("nan"), float("inf")])
 def test_unphysical_errors_are_refused(relative: float):
-    with pytest.raises(ValueError, match="the relative error of weights must be zero or positive"):
+    with pytest.raises(ValueError, match="relative must be zero or a positive number, not"):
         Mismatched(relative=relative)

@@ -28,8 +28,9 @@ import torch
 from torch import Tensor
 
 from dyadnet.binary.course import Course, geometric
-from dyadnet.binary.method import AbstractMethod, check, sign
+from dyadnet.binary.method import AbstractMethod, sign
 from dyadnet.binary.wells import Wells
+from dyadnet.bounds import bounded, positive
 
 _aten = torch.ops.aten
 
@@ -121,11 +122,10 @@ class AdaSTE(AbstractMethod):
     clip: float = 1.0
 
     def __post_init__(self) -> None:
-        for name in ("alpha", "mu", "cap"):
-            check(name, getattr(self, name))
-        check("mu", self.mu, most=1 / self.alpha)
-        check("anneal", self.anneal, zero=True, most=1)
-        check("clip", self.clip, zero=True)
+        positive(alpha=self.alpha, cap=self.cap)
+        positive(most=1 / self.alpha, mu=self.mu)
+        bounded("", 0, 1, anneal=self.anneal)
+        bounded(clip=self.clip)
 
     def depth(self, course: Course) -> float:
         """Return `mu` at a place of training; once annealed, `mu alpha >= 1` in floating point, too.

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from dyadnet.binary.adaste import minimiser
 from dyadnet.binary.course import Course
-from dyadnet.binary.method import AbstractMethod, check, random_signs
+from dyadnet.binary.method import AbstractMethod, random_signs
+from dyadnet.bounds import positive
 
 THRESHOLD = 1e-3  # of gradients, and once weights are binary of latents
 CAP = 0.5
@@ -64,8 +65,7 @@ class PublishedAdaSTE(AbstractMethod):
     spread: float = 10.0
 
     def __post_init__(self) -> None:
-        for name in ("alpha", "mu", "growth", "spread"):
-            check(name, getattr(self, name))
+        positive(alpha=self.alpha, mu=self.mu, growth=self.growth, spread=self.spread)
 
     def depth(self, course: Course) -> float:
         """Return `mu`, multiplied up epoch by epoch as the loop does it."""

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from dyadnet.binary.course import Course
-from dyadnet.binary.method import AbstractMethod, check, random_signs
+from dyadnet.binary.method import AbstractMethod, random_signs
+from dyadnet.bounds import positive
 
 _TINY = 1e-10
 
@@ -34,8 +35,8 @@ class BayesBiNN(AbstractMethod):
     spread: float = 10.0
 
     def __post_init__(self) -> None:
-        check("temperature", self.temperature)
-        check("spread", self.spread)
+        positive(temperature=self.temperature)
+        positive(spread=self.spread)
 
     def start(self, weight: Tensor, generator: torch.Generator) -> Tensor:
         """Far out, on a side that a coin decides."""

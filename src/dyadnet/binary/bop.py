@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from dyadnet.binary.course import Course
-from dyadnet.binary.method import AbstractMethod, check, sign
+from dyadnet.binary.method import AbstractMethod, sign
+from dyadnet.bounds import bounded, positive
 
 
 @final
@@ -27,8 +28,8 @@ class Bop(AbstractMethod):
     threshold: float = 1e-8
 
     def __post_init__(self) -> None:
-        check("gamma", self.gamma, most=1)
-        check("threshold", self.threshold, zero=True)
+        positive(most=1, gamma=self.gamma)
+        bounded(threshold=self.threshold)
 
     def start(self, weight: Tensor, generator: torch.Generator) -> Tensor:
         """The weight and the mean."""

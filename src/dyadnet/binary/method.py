@@ -1,7 +1,6 @@
 """What a way to train binary weights has to say; `optimizer.py` does what all have in common."""
 
 import abc
-from math import isfinite
 from typing import ClassVar
 
 import torch
@@ -85,15 +84,3 @@ def random_signs(like: Tensor, generator: torch.Generator) -> Tensor:
     """Return -1 and 1 with equal chances, of the shape of `like`."""
     drawn = torch.randint(0, 2, like.shape, generator=generator, device=like.device)
     return drawn.to(like.dtype).mul_(2).sub_(1)
-
-
-def check(name: str, value: float, *, zero: bool = False, most: float | None = None) -> None:
-    """Refuse a setting that is not positive (or zero, where that is allowed), or too large.
-
-    Raises:
-        ValueError: naming the setting.
-    """
-    if not isfinite(value) or value < 0 or (value == 0 and not zero):
-        raise ValueError(f"{name} must be {'zero or ' if zero else ''}a positive number, not {value}")
-    if most is not None and value > most:
-        raise ValueError(f"{name} must be at most {most:g}, not {value}")

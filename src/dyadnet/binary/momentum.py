@@ -6,7 +6,7 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from dyadnet.binary.method import check
+from dyadnet.bounds import bounded, positive
 
 
 @final
@@ -35,8 +35,8 @@ class CorrectedMomentum(torch.optim.Optimizer):
         momentum: float = 0.9,
         weight_decay: float = 0.0,
     ) -> None:
-        check("lr", lr)
-        check("weight_decay", weight_decay, zero=True)
+        positive(lr=lr)
+        bounded(weight_decay=weight_decay)
         if not 0 <= momentum < 1:
             raise ValueError(f"momentum must lie in [0, 1), not {momentum}")
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})

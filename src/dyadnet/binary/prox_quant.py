@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from dyadnet.binary.course import Course
-from dyadnet.binary.method import AbstractMethod, check, sign
+from dyadnet.binary.method import AbstractMethod, sign
+from dyadnet.bounds import positive
 
 
 @final
@@ -31,8 +32,8 @@ class ProxQuant(AbstractMethod):
     remembers: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        check("rate", self.rate)
-        check("freeze", self.freeze, most=1)
+        positive(rate=self.rate)
+        positive(most=1, freeze=self.freeze)
 
     def write(self, out: Tensor, theta: Tensor, course: Course, generator: torch.Generator) -> None:
         """The latents themselves; their signs once frozen."""

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 
 from dyadnet.binary.course import Course, geometric
-from dyadnet.binary.method import AbstractMethod, check
+from dyadnet.binary.method import AbstractMethod
+from dyadnet.bounds import bounded, positive
 
 
 @dataclass(frozen=True)
@@ -19,8 +20,8 @@ class AbstractSharpened(AbstractMethod):
     anneal: float = 0.9
 
     def __post_init__(self) -> None:
-        check("sharpest", self.sharpest)
-        check("anneal", self.anneal, zero=True, most=1)
+        positive(sharpest=self.sharpest)
+        bounded("", 0, 1, anneal=self.anneal)
 
     def sharpness(self, course: Course) -> float:
         """Return `B` at a place of training."""

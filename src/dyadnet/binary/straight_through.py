@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 
 from dyadnet.binary.course import Course
-from dyadnet.binary.method import AbstractMethod, check, sign
+from dyadnet.binary.method import AbstractMethod, sign
 from dyadnet.binary.wells import Wells
+from dyadnet.bounds import bounded
 
 
 @final
@@ -31,7 +32,7 @@ class STE(AbstractMethod):
     clip: float = 0.0
 
     def __post_init__(self) -> None:
-        check("clip", self.clip, zero=True)
+        bounded(clip=self.clip)
 
     def write(self, out: Tensor, theta: Tensor, course: Course, generator: torch.Generator) -> None:
         """The sign."""

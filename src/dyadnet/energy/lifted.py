@@ -14,12 +14,12 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from itertools import pairwise
-from math import isfinite
 
 import torch
 from torch import Tensor
 
 from dyadnet.activation import IDENTITY, half_square
+from dyadnet.bounds import positive
 from dyadnet.energy.base import AbstractEnergy, Output
 from dyadnet.energy.descent import Descent
 from dyadnet.energy.gaps import LiftedWiring
@@ -67,8 +67,7 @@ class LiftedEnergy(AbstractEnergy):
 
     def __post_init__(self) -> None:
         chain(self.net)
-        if not (isfinite(self.gamma) and self.gamma > 0):
-            raise ValueError(f"gamma must be a positive number, not {self.gamma}")
+        positive(gamma=self.gamma)
         if self.net.activations[-1].name != IDENTITY.name:
             raise ValueError(f"a lifted energy needs a linear output, not {self.net.activations[-1].name}")
         if isinstance(self.net.feedback, Straight):

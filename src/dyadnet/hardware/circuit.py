@@ -1,8 +1,9 @@
 """The parts of a resistive network besides its resistors: gains, diodes, and how conductances are drawn."""
 
 from dataclasses import dataclass
-from math import isfinite
 from typing import final
+
+from dyadnet.bounds import bounded, positive
 
 
 @final
@@ -31,12 +32,10 @@ class Circuit:
     guarded: bool = True
 
     def __post_init__(self) -> None:
-        for name in ("input_gain", "gain", "current_gain", "scale"):
-            value = getattr(self, name)
-            if not (isfinite(value) and value > 0):
-                raise ValueError(f"the {name.replace('_', ' ')} must be a positive number, not {value}")
-        if not (isfinite(self.threshold) and self.threshold >= 0):
-            raise ValueError(f"the threshold of diodes must be zero or positive, not {self.threshold}")
+        positive(
+            "circuit", input_gain=self.input_gain, gain=self.gain, current_gain=self.current_gain, scale=self.scale
+        )
+        bounded("circuit", threshold=self.threshold)
 
     def discount(self, layers: int) -> float:
         """Return the weight of a layer in the energy, so many layers above the output, `(c / A)^layers`.

@@ -10,8 +10,9 @@ scale of their own, and are what a real circuit is to be checked with.
 import abc
 from collections.abc import Iterator
 from dataclasses import dataclass
-from math import isfinite
 from typing import final
+
+from dyadnet.bounds import bounded, positive
 
 _THERMAL = 8.617333262e-5 * 300.15
 """`V_T` at 27 degrees, where SPICE simulates unless it is told otherwise."""
@@ -49,10 +50,8 @@ class Switch(AbstractDiode):
     conductance: float = 1e9
 
     def __post_init__(self) -> None:
-        if not (isfinite(self.threshold) and self.threshold >= 0 and isfinite(self.conductance)):
-            raise ValueError(f"a diode has a forward voltage from 0 and a finite conductance, not {self}")
-        if not self.conductance > 0:
-            raise ValueError(f"the conductance of a diode must be positive, not {self.conductance}")
+        bounded("diode", threshold=self.threshold)
+        positive("diode", conductance=self.conductance)
 
     def element(self, name: str, anode: str, cathode: str) -> str:
         """Return a source whose current is that of the switch."""
@@ -80,8 +79,7 @@ class Exponential(AbstractDiode):
     slope: float = 0.026
 
     def __post_init__(self) -> None:
-        if not (0 < self.saturation < float("inf") and 0 < self.slope < float("inf")):
-            raise ValueError(f"a diode has a positive saturation current and slope, not {self}")
+        positive("diode", saturation=self.saturation, slope=self.slope)
 
     def element(self, name: str, anode: str, cathode: str) -> str:
         """Return a diode of the model."""

@@ -17,11 +17,11 @@ In a circuit the two ways through a gyrator are two amplifiers: `Mismatched` tel
 
 from dataclasses import dataclass
 from itertools import pairwise
-from math import isfinite
 from typing import final
 
 from torch import Tensor, nn
 
+from dyadnet.bounds import positive
 from dyadnet.network.boxed import boxed_linear
 from dyadnet.network.feedback import Mismatched
 from dyadnet.network.layered import Layered
@@ -57,8 +57,7 @@ class GyratorCircuit:
             raise ValueError(
                 "the way back through a gyrator is its own transpose: take no feedback path, or Mismatched"
             )
-        if not (isfinite(self.leak) and self.leak > 0):
-            raise ValueError(f"the leak must be a positive number, not {self.leak}: it is all that holds the nodes")
+        positive(leak=self.leak)  # all that holds the nodes
         for stage in self.net.stages:
             boxed_linear(stage, "gyrator circuit")
 

@@ -12,6 +12,7 @@ from typing import final
 import torch
 from torch import Tensor
 
+from dyadnet.bounds import positive
 from dyadnet.hardware.optical import OpticalMachine
 from dyadnet.network.state import AbstractState, Activity
 from dyadnet.relax.relaxation import Relaxation, Solution, until
@@ -47,8 +48,7 @@ class Iteration:
         for name, value in (("alpha", self.alpha), ("gamma", self.gamma), ("end", self.end or 0.0)):
             if not 0 <= value < 1:
                 raise ValueError(f"{name} must lie in [0, 1), where the loop forgets its past, not {value}")
-        if not (self.beta > 0 and self.inputs > 0):
-            raise ValueError(f"the gains of the loop must be positive, not {self.beta} and {self.inputs}")
+        positive(beta=self.beta, inputs=self.inputs)
 
     @classmethod
     def damped(cls, tau: float, gamma: float = 0.0) -> "Iteration":

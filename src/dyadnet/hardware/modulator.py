@@ -11,7 +11,7 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
-from dyadnet.hardware.bounds import quantised
+from dyadnet.hardware.converter import quantised
 
 
 @final

@@ -16,8 +16,9 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
+from dyadnet.bounds import bounded, positive
 from dyadnet.hardware.aihwkit import AbstractModel, by_model
-from dyadnet.hardware.bounds import check, quantised
+from dyadnet.hardware.converter import quantised
 
 
 @final
@@ -62,11 +63,11 @@ class Synapses:
     model: AbstractModel | None = None
 
     def __post_init__(self) -> None:
-        check("synapses", 2, 16, bits=self.bits)
-        check("synapses", 1, age=self.age)
+        bounded("synapses", 2, 16, bits=self.bits)
+        bounded("synapses", 1, age=self.age)
         if self.on_off != inf:
-            check("synapses", 1, on_off=self.on_off)
-        check(
+            bounded("synapses", 1, on_off=self.on_off)
+        bounded(
             "synapses",
             0,
             programming=self.programming[0],
@@ -75,11 +76,10 @@ class Synapses:
             drift_spread=self.drift_spread,
             drift=self.drift,
         )
-        check("synapses", 0, 1, stuck=self.stuck)
+        bounded("synapses", 0, 1, stuck=self.stuck)
         if self.on_off == 1:
             raise ValueError("synapses: on_off must exceed 1: a range of conductances of no width stores nothing")
-        if self.full_scale is not None and not self.full_scale > 0:
-            raise ValueError(f"synapses: full_scale must be positive, not {self.full_scale:g}")
+        positive("synapses", full_scale=self.full_scale)
 
     def made(self, weight: Tensor, seed: int) -> "Stored":
         """Return the devices that hold a weight.

@@ -6,7 +6,7 @@ from typing import final
 import torch
 from torch import Tensor
 
-from dyadnet.hardware.bounds import check
+from dyadnet.bounds import bounded
 from dyadnet.loss import AbstractLoss, Outputs, Strength
 
 
@@ -29,7 +29,7 @@ class Teaching:
     target: float = 0.0
 
     def __post_init__(self) -> None:
-        check("teaching", 0, strength=self.strength, target=self.target)
+        bounded("teaching", 0, strength=self.strength, target=self.target)
 
 
 @final

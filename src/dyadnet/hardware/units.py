@@ -10,13 +10,14 @@ Gains and offsets are fixed when a circuit is made; agitation and read noise are
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from math import inf, sqrt
+from math import sqrt
 from typing import final
 
 import torch
 from torch import Tensor
 
-from dyadnet.hardware.bounds import check, quantised
+from dyadnet.bounds import bounded, positive
+from dyadnet.hardware.converter import quantised
 from dyadnet.network.state import AbstractMovable, AbstractState
 from dyadnet.network.substrate import AbstractSubstrate
 
@@ -47,11 +48,10 @@ class Units:
     passes: int | None = None
 
     def __post_init__(self) -> None:
-        check("units", 0, gain=self.gain, offset=self.offset, agitation=self.agitation)
-        check("units", 2, 24, bits=self.bits)
-        check("units", 1, passes=self.passes)
-        if not 0 < self.range < inf:
-            raise ValueError(f"units: range must be positive, not {self.range:g}")
+        bounded("units", 0, gain=self.gain, offset=self.offset, agitation=self.agitation)
+        bounded("units", 2, 24, bits=self.bits)
+        bounded("units", 1, passes=self.passes)
+        positive("units", range=self.range)
         if self.agitation and self.passes is None:
             raise ValueError("units: agitation never lets states settle: say after how many passes to stop")
 
@@ -80,11 +80,10 @@ class Reading:
     range: float = 1.0
 
     def __post_init__(self) -> None:
-        check("reading", 0, noise=self.noise, relative=self.relative)
-        check("reading", 1, reads=self.reads)
-        check("reading", 2, 24, bits=self.bits)
-        if not 0 < self.range < inf:
-            raise ValueError(f"reading: range must be positive, not {self.range:g}")
+        bounded("reading", 0, noise=self.noise, relative=self.relative)
+        bounded("reading", 1, reads=self.reads)
+        bounded("reading", 2, 24, bits=self.bits)
+        positive("reading", range=self.range)
 
 
 @final

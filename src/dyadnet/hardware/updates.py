@@ -11,12 +11,13 @@ are in root mean squares of the weight when the circuit was made.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from math import inf
 from typing import Any, final
 
 import torch
 from torch import Tensor, nn
 
-from dyadnet.hardware.bounds import check
+from dyadnet.bounds import bounded, positive
 
 
 @final
@@ -47,11 +48,10 @@ class Updates:
     offset: float = 0.0
 
     def __post_init__(self) -> None:
-        check("updates", 0, pulse=self.pulse, spread=self.spread, noise=self.noise, offset=self.offset)
-        check("updates", 0, 1, asymmetry=self.asymmetry)
-        check("updates", 1, most=self.most)
-        if not self.bound > 0:
-            raise ValueError(f"updates: bound must be positive, not {self.bound:g}")
+        bounded("updates", 0, pulse=self.pulse, spread=self.spread, noise=self.noise, offset=self.offset)
+        bounded("updates", 0, 1, asymmetry=self.asymmetry)
+        bounded("updates", 1, most=self.most)
+        positive("updates", bound=None if self.bound == inf else self.bound)
         if not self.pulse and (self.noise or self.most is not None):
             raise ValueError("updates: noise and the number of pulses need pulses: give pulse a size")
 

@@ -20,12 +20,13 @@ import abc
 import copy
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from math import isfinite, prod, sqrt
+from math import prod, sqrt
 from typing import ClassVar, final
 
 import torch
 from torch import Tensor, nn
 
+from dyadnet.bounds import bounded, positive
 from dyadnet.network.linearise import Detours
 from dyadnet.network.modules import detourable, modules_of
 from dyadnet.network.stage import Stage
@@ -138,8 +139,7 @@ class FeedbackPath(abc.ABC):
     scale: float = 1.0
 
     def __post_init__(self) -> None:
-        if not (isfinite(self.scale) and self.scale > 0):
-            raise ValueError(f"the scale of a feedback path must be a positive number, not {self.scale}")
+        positive("feedback", scale=self.scale)
 
     @abc.abstractmethod
     def lay(self, stages: Sequence[Stage]) -> AbstractFeedback:
@@ -228,8 +228,7 @@ class Mismatched(FeedbackPath):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not (isfinite(self.relative) and self.relative >= 0):
-            raise ValueError(f"the relative error of weights must be zero or positive, not {self.relative}")
+        bounded("feedback", relative=self.relative)
 
     def lay(self, stages: Sequence[Stage]) -> Errors:
         """Draw one factor for every weight."""

@@ -14,13 +14,13 @@ Tied weights, `V_k = W_k^T`, make `z_k` Lipschitz-1 in `z_{k-1}` for `kappa = rh
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from math import isfinite
 from typing import Literal, NoReturn, final
 
 import torch
 from torch import Tensor, nn
 
 from dyadnet.activation import IDENTITY
+from dyadnet.bounds import bounded, positive
 from dyadnet.network.autoencoder import Autoencoder
 from dyadnet.network.base import AbstractNetwork
 from dyadnet.network.boxed import boxed_linear
@@ -66,10 +66,8 @@ class Terms:
             raise ValueError(
                 f"gamma must lie in (0, 1], not {self.gamma}: a layer counts no more than the one below it"
             )
-        if not (isfinite(self.regression) and self.regression > 0):
-            raise ValueError(f"the weight of the regression must be positive, not {self.regression}")
-        if not (isfinite(self.reconstruction) and self.reconstruction >= 0):
-            raise ValueError(f"the weight of the reconstruction must not be negative, not {self.reconstruction}")
+        positive(regression=self.regression)
+        bounded(reconstruction=self.reconstruction)
         if self.reconstruction == 0 and (self.biases or not self.tied or self.output_reconstructs):
             raise ValueError(
                 "with reconstruction=0 nothing is reconstructed: leave tied, biases and output_reconstructs alone"
@@ -123,8 +121,7 @@ class Lifted(AbstractQuadratic):
             )
         if chain.activations[-1] is not IDENTITY:
             raise TypeError(f"the outputs of a lifted network are linear, not {chain.activations[-1].name}")
-        if not (isfinite(output_gain) and output_gain > 0):
-            raise ValueError(f"the output gain must be positive, not {output_gain}")
+        positive(output_gain=output_gain)
         if units not in ("together", "in turn"):
             raise ValueError(f"units move together or in turn, not {units!r}")
         self.names = [name for name, _ in chain.named_children()]

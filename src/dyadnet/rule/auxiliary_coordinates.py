@@ -15,6 +15,7 @@ from typing import final
 import torch
 from torch import Tensor
 
+from dyadnet.bounds import positive
 from dyadnet.energy.lifted import LiftedEnergy
 from dyadnet.energy.potential import Auxiliary
 from dyadnet.loss import Loss
@@ -22,7 +23,7 @@ from dyadnet.network.base import AbstractNetwork
 from dyadnet.network.state import States
 from dyadnet.relax.propagate import chain
 from dyadnet.rule.base import AbstractRule, Estimate
-from dyadnet.rule.lifted import check_positive, check_reach, gradient_steps, one_phase
+from dyadnet.rule.lifted import check_reach, gradient_steps, one_phase
 
 
 @final
@@ -50,7 +51,7 @@ class AuxiliaryCoordinates(AbstractRule):
     tolerance: float | None = None
 
     def __post_init__(self) -> None:
-        check_positive(step=self.step, beta=1.0 if self.beta == inf else self.beta)
+        positive(step=self.step, beta=1.0 if self.beta == inf else self.beta)
         gradient_steps(self.steps, self.momentum, self.tolerance, self.step)
 
     def estimate(

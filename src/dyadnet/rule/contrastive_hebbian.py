@@ -11,12 +11,12 @@ network with weak feedback, `lam = (1 + gamma) / 2`, the energy carries the laye
 """
 
 from dataclasses import dataclass
-from math import isfinite
 from typing import final, get_args
 
 import torch
 from torch import Tensor
 
+from dyadnet.bounds import positive
 from dyadnet.loss import Loss, as_loss, one_hot
 from dyadnet.network.base import AbstractNetwork
 from dyadnet.network.state import States
@@ -76,8 +76,7 @@ class CoupledLearning(AbstractRule):
     relaxation: Relaxation | None = None
 
     def __post_init__(self) -> None:
-        if not (isfinite(self.beta) and 0 < self.beta <= 1):
-            raise ValueError(f"beta must lie in (0, 1], not {self.beta}")
+        positive(most=1, beta=self.beta)
         if self.variant not in get_args(Side):
             raise ValueError(f"there is no variant {self.variant!r}")
 

@@ -20,13 +20,13 @@ the output layer is a layer like the others whose feedback is the gradient of th
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from math import isfinite
 from typing import Literal, final
 
 import torch
 from torch import Tensor
 
 from dyadnet.activation import Activation
+from dyadnet.bounds import bounded, positive
 from dyadnet.loss import AbstractLoss, Loss, as_loss
 from dyadnet.network.base import AbstractNetwork
 from dyadnet.network.layered import Layered
@@ -160,10 +160,8 @@ class DualPropagation(AbstractRule):
     schedule: AbstractSchedule = field(default_factory=Sweeps)
 
     def __post_init__(self) -> None:
-        if not (isfinite(self.beta) and self.beta > 0):
-            raise ValueError(f"beta must be a positive number, not {self.beta}")
-        if not 0 <= self.alpha <= 1:
-            raise ValueError(f"alpha must lie in [0, 1], not {self.alpha}")
+        positive(beta=self.beta)
+        bounded("", 0, 1, alpha=self.alpha)
         if self.variant not in ("transposed", "original", "stabilised"):
             raise ValueError(f"variant must be transposed, original or stabilised, not {self.variant!r}")
         if self.output not in ("linear", "sprovr", "arovr"):

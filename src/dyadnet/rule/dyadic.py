@@ -17,12 +17,12 @@ and the weights learn from `dL/dW = -(1/beta) d mean^T`. Means travel through W,
 """
 
 from dataclasses import dataclass
-from math import isfinite
 from typing import Literal, final
 
 import torch
 from torch import Tensor
 
+from dyadnet.bounds import positive
 from dyadnet.loss import AbstractLoss, Loss, as_loss
 from dyadnet.network.base import AbstractHopfield, AbstractNetwork
 from dyadnet.network.layered import Layered
@@ -56,8 +56,7 @@ class Dyadic(AbstractRule):
     relaxation: Relaxation | None = None
 
     def __post_init__(self) -> None:
-        if not (isfinite(self.beta) and self.beta > 0):
-            raise ValueError(f"beta must be a positive number, not {self.beta}")
+        positive(beta=self.beta)
         if self.form not in ("auto", "joint", "two-phase"):
             raise ValueError(f"form must be auto, joint or two-phase, not {self.form!r}")
 

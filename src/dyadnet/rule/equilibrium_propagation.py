@@ -15,12 +15,12 @@ only those in the upper half plane are run: the others are their conjugates. N =
 
 import cmath
 from dataclasses import dataclass
-from math import isfinite
 from typing import Literal, final, get_args
 
 import torch
 from torch import Tensor
 
+from dyadnet.bounds import positive
 from dyadnet.energy.lifted import LiftedEnergy
 from dyadnet.loss import AbstractLoss, Loss, as_loss
 from dyadnet.network.base import AbstractNetwork, hopfield
@@ -61,12 +61,9 @@ class EquilibriumPropagation(AbstractRule):
     nudged_relaxation: Relaxation | None = None
 
     def __post_init__(self) -> None:
-        if not (isfinite(self.beta) and self.beta > 0):
-            raise ValueError(f"beta must be a positive number, not {self.beta}")
+        positive(beta=self.beta, step=self.step)
         if self.variant not in get_args(Variant):
             raise ValueError(f"there is no variant {self.variant!r}")
-        if not (isfinite(self.step) and self.step > 0):
-            raise ValueError(f"the step must be a positive number, not {self.step}")
         if self.nudges < 2 or self.nudges % 2:
             raise ValueError(f"the number of nudges must be even, not {self.nudges}")
 

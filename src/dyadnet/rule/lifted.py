@@ -6,7 +6,7 @@ Without a nudge the least energy is zero, at the forward pass: one phase is enou
 the loss puts it, and what it pulls at descends one layer a step.
 """
 
-from math import inf, isfinite
+from math import inf
 
 import torch
 from torch import Tensor
@@ -125,14 +125,3 @@ def check_reach(steps: int, depth: int) -> None:
             f"in {steps} steps the error descends {steps} layers, so the lowest {depth - 1 - steps} of {depth} would "
             f"get no signal: take at least {depth - 1} steps"
         )
-
-
-def check_positive(**settings: float | None) -> None:
-    """Refuse settings that are not positive numbers; None leaves one open.
-
-    Raises:
-        ValueError: naming the setting.
-    """
-    for name, value in settings.items():
-        if value is not None and not (isfinite(value) and value > 0):
-            raise ValueError(f"{name} must be a positive number, not {value}")

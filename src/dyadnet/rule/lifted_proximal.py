@@ -16,6 +16,7 @@ from typing import final
 import torch
 from torch import Tensor
 
+from dyadnet.bounds import positive
 from dyadnet.energy.lifted import LiftedEnergy
 from dyadnet.energy.potential import Proximal
 from dyadnet.loss import Loss, as_loss
@@ -24,7 +25,7 @@ from dyadnet.network.state import States
 from dyadnet.relax.propagate import chain
 from dyadnet.rule.base import AbstractRule, Estimate
 from dyadnet.rule.contrast import contrast, summary
-from dyadnet.rule.lifted import accelerated, check_positive, one_phase, target
+from dyadnet.rule.lifted import accelerated, one_phase, target
 from dyadnet.rule.nudge import clamped
 
 
@@ -54,7 +55,7 @@ class LiftedProximal(AbstractRule):
     tolerance: float | None = None
 
     def __post_init__(self) -> None:
-        check_positive(gamma=self.gamma)
+        positive(gamma=self.gamma)
         accelerated(self.steps, self.tolerance)
 
     def estimate(

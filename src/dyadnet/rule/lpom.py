@@ -14,6 +14,7 @@ from typing import final
 import torch
 from torch import Tensor
 
+from dyadnet.bounds import positive
 from dyadnet.energy.lifted import LiftedEnergy
 from dyadnet.energy.potential import Fenchel
 from dyadnet.loss import Loss
@@ -21,7 +22,7 @@ from dyadnet.network.base import AbstractNetwork
 from dyadnet.network.state import States
 from dyadnet.relax.propagate import chain
 from dyadnet.rule.base import AbstractRule, Estimate
-from dyadnet.rule.lifted import accelerated, check_positive, one_phase
+from dyadnet.rule.lifted import accelerated, one_phase
 
 
 @final
@@ -47,7 +48,7 @@ class LPOM(AbstractRule):
     tolerance: float | None = None
 
     def __post_init__(self) -> None:
-        check_positive(gamma=self.gamma)
+        positive(gamma=self.gamma)
         accelerated(self.steps, self.tolerance)
 
     def estimate(

@@ -13,12 +13,12 @@ backpropagation.
 """
 
 from dataclasses import dataclass
-from math import isfinite
 from typing import final
 
 import torch
 from torch import Tensor
 
+from dyadnet.bounds import positive
 from dyadnet.energy.lrrn import LRRNEnergy
 from dyadnet.loss import Loss, as_loss
 from dyadnet.network.base import AbstractNetwork
@@ -54,8 +54,7 @@ class LRRN(AbstractRule):
     relaxation: Relaxation | None = None
 
     def __post_init__(self) -> None:
-        if self.beta is not None and not (isfinite(self.beta) and self.beta > 0):
-            raise ValueError(f"beta must be a positive number, not {self.beta}; without one, outputs are clamped")
+        positive(beta=self.beta)
         if self.beta is not None and not self.supervised:
             raise ValueError("unsupervised learning has no output to nudge: leave beta out")
 

@@ -22,6 +22,7 @@ from typing import Literal, final, get_args
 import torch
 from torch import Tensor
 
+from dyadnet.bounds import positive
 from dyadnet.energy.lifted import LiftedEnergy
 from dyadnet.energy.potential import Predictive
 from dyadnet.loss import Loss
@@ -35,7 +36,7 @@ from dyadnet.relax.stopping import Count
 from dyadnet.rule.base import AbstractRule, Estimate
 from dyadnet.rule.exact_coding import fixed_prediction, z_il
 from dyadnet.rule.incremental import incremental
-from dyadnet.rule.lifted import check_positive, check_reach, gradient_steps, one_phase
+from dyadnet.rule.lifted import check_reach, gradient_steps, one_phase
 
 Variant = Literal["standard", "incremental", "alternating", "fixed-prediction", "z-il"]
 
@@ -72,7 +73,7 @@ class PredictiveCoding(AbstractRule):
     def __post_init__(self) -> None:
         if self.variant not in get_args(Variant):
             raise ValueError(f"there is no variant {self.variant!r}")
-        check_positive(step=self.step, beta=1.0 if self.beta == inf else self.beta, weight_step=self.weight_step)
+        positive(step=self.step, beta=1.0 if self.beta == inf else self.beta, weight_step=self.weight_step)
         self._relaxation()
 
     def estimate(
