@@ -54,7 +54,7 @@ def test_the_source_is_added_to_the_device() -> None:
         ({"levels": ()}, "needs levels"),
         ({"seeds": (0, 0)}, "needs seeds, each of them once"),
         ({"source": "reading.colour"}, "no setting 'reading.colour'"),
-        ({"levels": (-1.0,)}, "at least 0"),
+        ({"levels": (-1.0,)}, "must be zero or a positive number"),
         ({"strengths": (-1.0,)}, "must be a positive number"),
         ({"rules": ("unheard-of",)}, "there is no rule"),
     ],

@@ -6,6 +6,7 @@ written down at once, so that a sweep can be interrupted and goes on with what i
 
 import dataclasses
 import json
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -162,10 +163,11 @@ def _workers(jobs: int, cluster: str | None) -> Iterator[Callable[..., Any]]:
 
 def append(path: Path, record: Record) -> None:
     """Write the record of a cell to a folder."""
-    file = path / folder.CELLS
-    whole = not file.exists() or file.read_bytes()[-1:] in (b"", b"\n")  # a kill may have cut the last line off
-    with file.open("a") as lines:
-        lines.write(("" if whole else "\n") + json.dumps(record) + "\n")
+    with (path / folder.CELLS).open("a+b") as lines:
+        end = lines.seek(0, os.SEEK_END)
+        lines.seek(max(end - 1, 0))
+        whole = lines.read() in (b"", b"\n")  # a kill may have cut the last line off
+        lines.write((b"" if whole else b"\n") + json.dumps(record).encode() + b"\n")
 
 
 def written(path: Path) -> dict[Cell, Record]:
