@@ -26,6 +26,7 @@ docs: $(READY)
 
 tables: $(READY)
 	$(BIN)/python experiments/tables.py
+	$(BIN)/python experiments/pictures.py
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'dyadnet needs Python 3.11 or newer: make PYTHON=python3.11')"

@@ -107,7 +107,7 @@ def lifted_table(root: Path, name: str) -> str:
             format(100 * fmean(record["unsettled"] for record in found), ".2f"),
             format(fmean(record["step_ms"] for record in found), ".1f"),
         ]
-        for label, found in _labelled(results)
+        for label, found in labelled(results)
     ]
     return f"{_caption(results)}\n\n{markdown(headings, rows)}"
 
@@ -119,7 +119,7 @@ def binary_table(root: Path, name: str) -> str:
     rules = list(dict.fromkeys(record["rule"] for record in records))
     rows = [
         [label, *(_over_seeds(record for record in found if record["rule"] == rule) for rule in rules)]
-        for label, found in _labelled({"records": records})
+        for label, found in labelled({"records": records})
     ]
     return f"{_caption(results)}\n\n{markdown(['Method', *(f'{rule}, %' for rule in rules)], rows)}"
 
@@ -155,7 +155,7 @@ def robustness_table(root: Path, name: str) -> str:
             *(format(100 * first["certified"][radius], ".1f") for radius in radii),
             *(format(100 * first["attacked"][attack], ".1f") for attack in attacks.values()),
         ]
-        for label, (first, *_) in _labelled(results)
+        for label, (first, *_) in labelled(results)
     ]
     settings, headings = results["settings"], ["Network", *estimates, *(f"certified {r}" for r in radii), *attacks]
     looked_at = f"{settings['looked_at']} test images for estimates, {settings['attacked']} attacked."
@@ -178,7 +178,7 @@ def exposure_table(root: Path, name: str) -> str:
             format(100 * fmean(record["certified"]["0.1"] for record in found), ".1f"),
             *(_percent(spread(under(record, *exposed) for record in found)) for exposed in EXPOSED.values()),
         ]
-        for label, found in _labelled(results)
+        for label, found in labelled(results)
     ]
     head = ["Network", "Test accuracy, %", "Bound", "Driven", "Product", "Certified 0.1, %", *EXPOSED]
     settings = results["settings"]
@@ -265,11 +265,11 @@ EXPOSURES = [f"{data}-{kind}" for kind in ("rules", "symmetry", "alpha") for dat
 
 def _summaries(results: Results) -> list[tuple[str, Row]]:
     """Summarise the records of every label."""
-    return [(label, summary(found)[0]) for label, found in _labelled(results)]
+    return [(label, summary(found)[0]) for label, found in labelled(results)]
 
 
-def _labelled(results: Results) -> list[tuple[str, list[Any]]]:
-    """The records of every label, in the order of first appearance."""
+def labelled(results: Results) -> list[tuple[str, list[Any]]]:
+    """Return the records of every label, in the order of first appearance."""
     records: list[Any] = results["records"]
     labels = dict.fromkeys(record["label"] for record in records)
     return [(label, [record for record in records if record["label"] == label]) for label in labels]
