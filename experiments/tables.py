@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -385,28 +386,20 @@ def benchmark_table(root: Path, *, name: str) -> str:
     return str(runpy.run_path(str(root / "benchmarks" / "tables.py"))["markdown"](path))
 
 
+MNISTS = ("mnist", "fashion")
+HOPFIELD = ("symmetry", "structure", "contrast")
 TABLES: dict[str, Table] = {
-    "mnist-rules": partial(rules_table, name="mnist-rules"),
-    "fashion-rules": partial(rules_table, name="fashion-rules"),
+    **{f"{which}-rules": partial(rules_table, name=f"{which}-rules") for which in MNISTS},
     "mnist-512": partial(accuracy_table, name="mnist-512"),
     "fashion-512": partial(accuracy_table, name="fashion-512"),
     "mnist-1000x4": partial(accuracy_table, name="mnist-1000x4"),
     "schedules": partial(schedule_table, name="schedules"),
-    "mnist-symmetry": partial(feedback_table, name="mnist-symmetry"),
-    "fashion-symmetry": partial(feedback_table, name="fashion-symmetry"),
-    "mnist-structure": partial(feedback_table, name="mnist-structure"),
-    "fashion-structure": partial(feedback_table, name="fashion-structure"),
-    "mnist-contrast": partial(feedback_table, name="mnist-contrast"),
-    "fashion-contrast": partial(feedback_table, name="fashion-contrast"),
+    **{f"{a}-{b}": partial(feedback_table, name=f"{a}-{b}") for a, b in product(MNISTS, HOPFIELD)},
     "mnist-resistive": partial(feedback_table, name="mnist-resistive"),
-    "mnist-binary-tuning": partial(tuning_table, name="mnist-binary-tuning"),
-    "fashion-binary-tuning": partial(tuning_table, name="fashion-binary-tuning"),
-    "mnist-binary": partial(binary_table, name="mnist-binary"),
-    "fashion-binary": partial(binary_table, name="fashion-binary"),
-    "mnist-lrrn": partial(lifted_table, name="mnist-lrrn"),
-    "fashion-lrrn": partial(lifted_table, name="fashion-lrrn"),
-    "mnist-lrrn-robustness": partial(robustness_table, name="mnist-lrrn"),
-    "fashion-lrrn-robustness": partial(robustness_table, name="fashion-lrrn"),
+    **{f"{which}-binary-tuning": partial(tuning_table, name=f"{which}-binary-tuning") for which in (*MNISTS, "cifar")},
+    **{f"{which}-binary": partial(binary_table, name=f"{which}-binary") for which in (*MNISTS, "cifar")},
+    **{f"{which}-lrrn": partial(lifted_table, name=f"{which}-lrrn") for which in MNISTS},
+    **{f"{which}-lrrn-robustness": partial(robustness_table, name=f"{which}-lrrn") for which in MNISTS},
     "audit": audit_table,
     "agreement": agreement_table,
     **{f"{which}-robustness": partial(exposure_table, name=which) for which in EXPOSURES},
