@@ -240,6 +240,8 @@ def test_a_ratio_of_backpropagation_in_messages_bears_what_autograd_does_not_mee
 
 def test_sources_are_named() -> None:
     device = replace(Device(), reading=Reading(noise=0.1)).replaced(**{"synapses.bits": 3})
+    agitated = {"units.agitation": 0.1, "units.passes": 9}  # the first may only go with the second
+    assert Device().replaced(**agitated).sources() == agitated
     assert device.sources() == {"synapses.bits": 3, "reading.noise": 0.1}
     with pytest.raises(ValueError, match=r"no setting 'reading\.colour'"):
         device.replaced(**{"reading.colour": 1})

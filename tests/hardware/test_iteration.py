@@ -113,3 +113,29 @@ def test_loops_that_cannot_settle_are_refused(settings: dict[str, float], compla
 def test_annealing_needs_to_know_when_it_ends():
     with pytest.raises(ValueError, match=r"take stop=Count\(n\)"):
         iterate(machine(), inputs(), Iteration(end=0.1))
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.5, 0.9])
+def test_noise_of_every_turn_makes_a_unit_without_weights_stray_as_far_as_it_should(alpha: float):
+    quiet = machine()
+    with torch.no_grad():
+        for parameter in quiet.parameters():
+            parameter.zero_()
+    turn, noise = Iteration(alpha=alpha), 0.01
+    states = iterate(quiet, torch.zeros(4000, *inputs().shape[1:]).to(inputs()), turn, Count(120), noise=noise).states
+    found = torch.cat([state.mean() for state in states], 1)
+    assert found.std().item() == pytest.approx(noise / (1 - alpha**2) ** 0.5, rel=0.03)
+    assert abs(found.mean().item()) < 0.002
+
+
+def test_noise_follows_its_generator_and_never_settles():
+    def turned(seed: int):
+        draw = torch.Generator().manual_seed(seed)
+        return iterate(machine(), inputs(), stop=Count(5), noise=0.1, generator=draw).states[-1].mean()
+
+    assert torch.equal(turned(1), turned(1))
+    assert not torch.equal(turned(1), turned(2))
+    with pytest.raises(ValueError, match="a noisy machine makes a number of turns"):
+        iterate(machine(), inputs(), noise=0.1)
+    with pytest.raises(ValueError, match="noise must be zero or a positive number, not -1"):
+        iterate(machine(), inputs(), stop=Count(5), noise=-1)

@@ -52,9 +52,11 @@ class Device:
         0.5
         """
         parts = {part.name: getattr(self, part.name) for part in dataclasses.fields(self)}
+        changes: dict[str, dict[str, Any]] = {name: {} for name in parts}
         for name, value in settings.items():
             part, _, setting = name.partition(".")
             if part not in parts or setting not in {f.name for f in dataclasses.fields(parts[part])}:
                 raise ValueError(f"a device has no setting {name!r}")
-            parts[part] = dataclasses.replace(parts[part], **{setting: value})
-        return Device(**parts)
+            changes[part][setting] = value
+        # all settings of a part at once: one may only go with another
+        return Device(**{name: dataclasses.replace(part, **changes[name]) for name, part in parts.items()})

@@ -1,6 +1,6 @@
 """The loop of an optical machine in time, on pre-activations z; every turn is one pass of light.
 
-z <- alpha_t z + beta light(W) f(z) + inputs (x + b) + gamma (z - z_before)
+z <- alpha_t z + beta light(W) f(z) + inputs (x + b) + gamma (z - z_before) + noise xi
 
 fixed point    alpha = 1 - tau, beta = inputs = tau: at rest z = W f(z) + x + b, the equilibrium of the network
 annealed       alpha_t falls from `alpha` to `end`: the states of a symmetric network sink into a low energy
@@ -12,7 +12,7 @@ from typing import final
 import torch
 from torch import Tensor
 
-from dyadnet.bounds import positive
+from dyadnet.bounds import bounded, positive
 from dyadnet.hardware.optical import OpticalMachine
 from dyadnet.network.state import AbstractState, Activity
 from dyadnet.relax.relaxation import Relaxation, Solution, until
@@ -69,6 +69,9 @@ def iterate(
     iteration: Iteration | None = None,
     stop: AbstractStop | None = None,
     start: Tensor | None = None,
+    *,
+    noise: float = 0.0,
+    generator: torch.Generator | None = None,
 ) -> Solution:
     """Let the loop of a machine turn; return the states that it reached, `f(z)` of the hidden units and of the outputs.
 
@@ -78,13 +81,18 @@ def iterate(
         iteration: None stands for the fixed point at `tau = 1/2`.
         stop: None stands for the residual `|z' - z| / beta`; an annealed machine makes a number of turns, `Count(n)`.
         start: pre-activations `(batch, units)`; None stands for silence.
+        noise: standard deviation of what light and electronics add to every pre-activation in one turn, independently
+            of all else. A unit without weights then strays by `noise / sqrt(1 - alpha^2)`.
+        generator: of the noise; without one a fixed seed is used.
 
     Raises:
-        ValueError: for an annealed machine that is to stop by its residual.
+        ValueError: for negative noise, and for an annealed or a noisy machine that is to stop by its residual.
     """
     iteration, stop = iteration or Iteration(), stop or Residual()
-    if iteration.end is not None and not isinstance(stop, Count):
-        raise ValueError("an annealed machine makes a number of turns: take stop=Count(n)")
+    bounded(noise=noise)
+    if (noise or iteration.end is not None) and not isinstance(stop, Count):
+        raise ValueError("an annealed or a noisy machine makes a number of turns: take stop=Count(n)")
+    generator = generator or torch.Generator().manual_seed(0)
     wiring = machine.wire(x)
     inner, light = wiring.inner, wiring.forth
     z = torch.zeros_like(inner.input) if start is None else start.to(inner.input)
@@ -99,6 +107,8 @@ def iterate(
         s = torch.cat([state.mean() for state in states()], 1)
         new = iteration.share(turn, stop.most) * z + iteration.beta * light(s) + iteration.inputs * inner.input
         new += iteration.gamma * (z - before)
+        if noise:
+            new += noise * torch.randn(z.shape, generator=generator, dtype=z.dtype).to(z.device)
         z, before = new, z
         return (z - before).abs().amax(1) / iteration.beta if look else None
 
