@@ -56,7 +56,12 @@ class AbstractEnergy(abc.ABC):
         """Return how states descend where nobody says otherwise."""
 
     def minimise(
-        self, wiring: AbstractWiring, output: Output | None = None, relaxation: Relaxation | None = None
+        self,
+        wiring: AbstractWiring,
+        output: Output | None = None,
+        relaxation: Relaxation | None = None,
+        *,
+        generator: torch.Generator | None = None,
     ) -> Solution:
         """Move the states of `wiring` to least energy.
 
@@ -64,8 +69,9 @@ class AbstractEnergy(abc.ABC):
             wiring: as `wire` returns it.
             output: the boundary condition of the output layer; None leaves it free.
             relaxation: how to get there; None stands for `settling`.
+            generator: of random orders; None stands for a fixed seed.
         """
-        return settle(wiring, self.neuron(wiring, output), relaxation or self.settling())
+        return settle(wiring, self.neuron(wiring, output), relaxation or self.settling(), generator=generator)
 
     @abc.abstractmethod
     def gradients(self, wiring: AbstractWiring, weights: Sequence[complex]) -> Gradients:

@@ -97,7 +97,12 @@ class LiftedEnergy(AbstractEnergy):
 
     @torch.no_grad()
     def minimise(
-        self, wiring: AbstractWiring, output: Output | None = None, relaxation: Relaxation | None = None
+        self,
+        wiring: AbstractWiring,
+        output: Output | None = None,
+        relaxation: Relaxation | None = None,
+        *,
+        generator: torch.Generator | None = None,
     ) -> Solution:
         """Move the states of `wiring` to least energy; simultaneous steps take the short way of `descent.py`."""
         assert isinstance(wiring, LiftedWiring)
@@ -107,7 +112,7 @@ class LiftedEnergy(AbstractEnergy):
             wiring.steps = wiring.steps or self._steps(wiring)
             short = isinstance(how.schedule, Parallel) and not isinstance(how.solver, Anderson)
             if not short or momentum is None or wiring.substrate is not None:
-                return settle(wiring, self.neuron(wiring, output), how)
+                return settle(wiring, self.neuron(wiring, output), how, generator=generator)
             factor = step_factor(how, wiring)
             descent = Descent(wiring, output, [factor * step for step in wiring.steps], momentum)
             return until(how, descent.advance, descent.states, inputs.dtype)
@@ -146,7 +151,13 @@ class LiftedEnergy(AbstractEnergy):
             return [self.step] * (wiring.depth - 1)
         norms = [float(norm) for norm in spectral_norms(self.net, wiring.states[0].mean()[:1], iterations=10)[1:]]
         slopes = [max(low.slope, high.slope) for low, high in pairwise(self.net.activations)]
-        return [1 / (1 + self.gamma * (1.05 * n * m) ** 2) for n, m in zip(norms, slopes, strict=True)]
+        found = [1 / (1 + self.gamma * (1.05 * n * m) ** 2) for n, m in zip(norms, slopes, strict=True)]
+        if 0 in found:
+            raise ValueError(
+                f"no step is short enough for {self.net.activations[found.index(0)].name}, whose slope has no bound: "
+                "say how far layers go, step=..."
+            )
+        return found
 
 
 def _full_precision(inputs: Tensor) -> AbstractContextManager[object]:

@@ -5,6 +5,7 @@ import copy
 from collections.abc import Sequence
 from typing import final
 
+import torch
 from torch import Tensor, nn
 
 from dyadnet.activation import Activation, half_square
@@ -93,6 +94,20 @@ class AbstractNetwork(nn.Module, abc.ABC):
         twin = copy.copy(self)
         twin.substrate, twin.relaxation = substrate, relaxation or self.relaxation
         return twin
+
+    @final
+    def check_precision(self) -> None:
+        """Refuse weights in half precision, where differences of states would drown.
+
+        Raises:
+            ValueError: naming the parameter.
+        """
+        for name, parameter in self.named_parameters():
+            if parameter.dtype in (torch.float16, torch.bfloat16):
+                raise ValueError(
+                    f"{name} is in half precision, which swallows small differences of states: keep weights in float32 "
+                    "and compute under torch.autocast"
+                )
 
     @final
     def check_steady(self) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from dyadnet.activation import IDENTITY, Activation, recognise
 from dyadnet.network.base import AbstractHopfield
 from dyadnet.network.feedback import AbstractFeedback, FeedbackPath, Straight
-from dyadnet.network.modules import hooked, in_sequence, modules_of
+from dyadnet.network.modules import changes, hooked, in_sequence, modules_of
 from dyadnet.network.stage import Stage
 from dyadnet.network.state import States
 from dyadnet.network.wiring import ChainWiring, over
@@ -22,10 +22,9 @@ from dyadnet.relax.schedule import BottomUp
 from dyadnet.relax.solver import Plain
 from dyadnet.relax.stopping import Count
 
-_BATCH_STATISTICS = (nn.modules.batchnorm._BatchNorm,)
 _AFFINE = (nn.Linear, nn.Conv2d, nn.Flatten, nn.Unflatten, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.Identity)
 _MONOTONE = (nn.MaxPool2d, nn.AdaptiveMaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.Flatten, nn.Unflatten)
-_RANDOM = (nn.modules.dropout._DropoutNd,)
+_OWN = ("stages", "activations", "lam", "gain", "relaxation", "feedback", "training")
 _UPWARD = Relaxation(BottomUp(), Plain(), Count(1))
 """All that a chain without loops needs."""
 
@@ -90,9 +89,11 @@ class Layered(AbstractHopfield):
                 f"from_sequential takes an nn.Sequential, not a {type(model).__name__}: a network with branches is not "
                 "a chain of stages; put each block that branches into the sequence as one module"
             )
+        if hooked(model):
+            raise TypeError("the model has hooks of its own, and its stages are run one by one: hook its modules")
         modules, stages = dict(_children(model)), tuple(_stages(model))
-        if "feedback" in modules:
-            raise TypeError("the model has a module named feedback, the network's own name for its feedback weights")
+        for name in (name for name in modules if hasattr(cls, name) or name in _OWN):
+            raise TypeError(f"the model has a module named {name}, which is a name of the network's own: rename it")
         return cls(modules, stages, lam, relaxation, None if feedback is None else feedback.lay(stages))
 
     def with_lam(self, lam: float, relaxation: Relaxation | None = None) -> "Layered":
@@ -148,6 +149,7 @@ class Layered(AbstractHopfield):
 
     def wire(self, x: Tensor, states: States | None = None, copies: int = 1) -> ChainWiring:
         """Return the wiring for one batch."""
+        self.check_precision()
         held = dict(enumerate(states or (), 1))
         return over(self.substrate, ChainWiring(self.stages, self.gain, x, held, copies, self.feedback))
 
@@ -181,6 +183,35 @@ class Layered(AbstractHopfield):
         stages = self.stages if inputs else self.stages[1:]
         return all(isinstance(module, _AFFINE) for stage in stages for module in modules_of(stage.map))
 
+    def curved(self) -> list[str]:
+        """Name the modules between layers whose Jacobian changes with the state, or is not known not to.
+
+        Affine maps, averages, maxima and normalisation with running statistics are not among them.
+        """
+        straight = (*_AFFINE, *_MONOTONE, nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)
+        return [
+            f"{stage.name}'s {type(module).__name__}"
+            for stage in self.stages[1:]
+            for module in modules_of(stage.map)
+            if not isinstance(module, straight)
+        ]
+
+    def check_straight(self, rule: str) -> None:
+        """Refuse maps whose Jacobian changes with the state where states travel down through its transpose.
+
+        `v_k = (du/ds_k)^T e` then has a part from `c J(s_k)^T s_{k+1}`, which the rule leaves out.
+
+        Raises:
+            ValueError: naming the module.
+        """
+        curved = self.curved() if self.gain != 0 else []
+        if curved:
+            raise ValueError(
+                f"{rule} needs maps between layers that are affine, or averages and maxima, where there is feedback, "
+                f"and {curved[0]} is not known to be one: put it below the first layer, or take EquilibriumPropagation "
+                "with lam=1"
+            )
+
     def convex(self) -> bool:
         """Return whether every map between layers is affine, or takes maxima of affine ones for units of at least 0.
 
@@ -189,13 +220,8 @@ class Layered(AbstractHopfield):
         return all(_convex(stage) for stage in self.stages[1:])
 
     def changing(self) -> list[str]:
-        """Name the modules whose map differs between two visits: dropout and batch statistics in training mode."""
-        return [
-            f"{name} {type(module).__name__}"
-            for name, module in self.named_modules()
-            if module.training
-            and (isinstance(module, _BATCH_STATISTICS) or (isinstance(module, _RANDOM) and module.p > 0))
-        ]
+        """Name the modules whose map differs between two visits: dropout, batch statistics, spectral normalisation."""
+        return [f"{name} {type(module).__name__}" for name, module in self.named_modules() if changes(module)]
 
 
 def _convex(stage: Stage) -> bool:

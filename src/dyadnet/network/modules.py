@@ -4,6 +4,9 @@ from collections.abc import Iterator
 from typing import TypeGuard
 
 from torch import nn
+from torch.nn.utils.parametrizations import _SpectralNorm
+from torch.nn.utils.parametrize import is_parametrized
+from torch.nn.utils.spectral_norm import SpectralNorm
 
 
 def hooked(module: nn.Module) -> bool:
@@ -23,6 +26,27 @@ def modules_of(map_: nn.Module) -> Iterator[nn.Module]:
         return
     for module in map_:
         yield from modules_of(module)
+
+
+def changes(module: nn.Module) -> bool:
+    """Return whether a module's map differs between two visits: by chance, by what else is in a batch, or by counting.
+
+    Statistics of a batch are those of all phases that a rule stacks in one; spectral normalisation takes a step of
+    power iteration at every visit while it trains.
+    """
+    if isinstance(module, nn.modules.batchnorm._BatchNorm):
+        return module.training or module.running_mean is None
+    if isinstance(module, nn.modules.dropout._DropoutNd):
+        return module.training and module.p > 0
+    return module.training and _iterates(module)
+
+
+def _iterates(module: nn.Module) -> bool:
+    """Whether a weight is divided by a norm that is estimated on the way."""
+    if any(isinstance(hook, SpectralNorm) for hook in module._forward_pre_hooks.values()):
+        return True
+    parametrized = is_parametrized(module) and module.parametrizations
+    return isinstance(parametrized, nn.Module) and any(isinstance(m, _SpectralNorm) for m in parametrized.modules())
 
 
 def zero_padded(conv: nn.Conv2d) -> bool:

@@ -117,13 +117,16 @@ class Pair(AbstractMovable):
 
 
 def distance(old: AbstractState | None, new: AbstractMovable) -> Tensor:
-    """Return how far each sample's parts lie apart, relative to their size or to 1 if they are smaller, `(batch,)`.
+    """Return how far each sample's parts lie apart, relative to their size or, if they are smaller, to their unit.
 
     Where there is nothing to compare with, that is infinitely far.
     """
     if not _comparable(old, new):
         return torch.full_like(new.parts()[0].abs().flatten(1)[:, 0], torch.inf)
-    each = [_largest(n - o) / _largest(n).clamp(min=1) for o, n in zip(old.parts(), new.parts(), strict=True)]
+    each = [
+        _largest(n - o) / _largest(n).clamp(min=unit)
+        for o, n, unit in zip(old.parts(), new.parts(), new.units(), strict=True)
+    ]
     return each[0] if len(each) == 1 else torch.stack(each).amax(0)
 
 

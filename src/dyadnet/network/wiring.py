@@ -322,6 +322,9 @@ class ChainWiring(AbstractCoupling):
             below = errors[k - 1]
             if below is not None and self.gain != 0:
                 merge(grads, self.stage(k, renew=True).learn_push(below, self.gain * self.states[k].mean()))
+        for stage in self.stages:  # what no error has reached yet learns nothing
+            for parameter in stage.parameters():
+                grads.setdefault(parameter, torch.zeros_like(parameter))
         return grads
 
     def best_factor(self, schedule: AbstractSchedule, iterations: int, margin: float) -> float:

@@ -1,7 +1,7 @@
 """A learning rule: a pure estimate of the gradient of a batch's mean loss, and the shared `backward` that stores it."""
 
 import abc
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import final
 
 import torch
@@ -23,7 +23,7 @@ class Estimate:
         output: the network's prediction, `(batch, ...)`, not nudged.
         grads: the estimated gradient of the mean loss for every trainable parameter of the network.
         states: the states reached, one a layer; None where the rule has none or was not asked to keep them.
-        solution: how settled a relaxation was; None where there was none.
+        solution: how settled a relaxation was, without states where none are kept; None where there was none.
         passes: how many passes over the layers the states took; 1 for a forward and a backward sweep.
     """
 
@@ -33,6 +33,10 @@ class Estimate:
     states: States | None = None
     passes: int = 1
     solution: Solution | None = None
+
+    def __post_init__(self) -> None:
+        if self.states is None and self.solution is not None:  # nor does the solution keep what nobody wants
+            object.__setattr__(self, "solution", replace(self.solution, states=[]))
 
 
 class AbstractRule(abc.ABC):

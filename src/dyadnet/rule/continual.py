@@ -32,6 +32,7 @@ def continual_gradients(
     beta: float,
     step: float,
     relaxation: Relaxation | None,
+    generator: torch.Generator | None = None,
 ) -> tuple[Gradients, Solution]:
     """Return the accumulated gradients and the end of the nudged phase.
 
@@ -42,6 +43,7 @@ def continual_gradients(
         beta: nudging strength.
         step: how far weights move along each estimate.
         relaxation: of the nudged phase; its stopping rule bounds the number of steps; None stands for the energy's own.
+        generator: of random orders; None stands for a fixed seed.
 
     Raises:
         NotSettled: if the relaxation is strict and some sample has not settled.
@@ -49,13 +51,14 @@ def continual_gradients(
     moving = copy.deepcopy(net.on(None)).on(net.substrate)
     energy, pairs = energy_of(moving), trainable(net, moving)
     how = relaxation or energy.settling()
+    generator = generator or torch.Generator().manual_seed(0)  # one for all steps
     strength, weight = torch.tensor([beta], dtype=x.dtype, device=x.device), 1 / (beta * len(x))
     once = replace(how, stop=Count(1), strict=False)
     tolerance, solution, looked = how.stop.tolerance_for(x.dtype), free, []
     totals: Gradients = {ours: torch.zeros_like(ours) for ours, _ in pairs}
     for _ in range(how.stop.most):
         before, output = solution.states, both(moving, loss, y, strength, len(free.states))
-        solution = energy.minimise(energy.wire(x, before), output, once)
+        solution = energy.minimise(energy.wire(x, before), output, once, generator=generator)
         moved = [Activity(torch.cat([a.mean(), b.mean()])) for a, b in zip(solution.states, before, strict=True)]
         change = energy.gradients(energy.wire(x, moved, 2).read(), [weight, -weight])
         with torch.no_grad():

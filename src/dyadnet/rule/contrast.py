@@ -65,6 +65,7 @@ def contrast(
     *,
     free_weight: float = 0.0,
     relaxation: Relaxation | None = None,
+    generator: torch.Generator | None = None,
 ) -> tuple[Gradients, Solution]:
     """Relax the other phases from the free states, all in one batch; return the contrast of energies, and their end.
 
@@ -76,14 +77,15 @@ def contrast(
         weights: one a phase; divided by the batch size here, so that gradients are those of the mean loss.
         free_weight: the weight of the free phase.
         relaxation: of the other phases.
+        generator: of random orders; None stands for a fixed seed.
     """
     complex_ = any(isinstance(weight, complex) for weight in weights)
     start = repeated(free.states, len(weights), complex_=complex_)
     batch = len(free.residual)
     scaled, nudged = [weight / batch for weight in weights], wiring.again(start, len(weights))
     if wiring.substrate is not None and wiring.substrate.beside is not None:
-        return _side_by_side(energy, nudged, start, free, output, scaled, free_weight / batch, relaxation)
-    others = energy.minimise(nudged, output, relaxation)
+        return _side_by_side(energy, nudged, start, free, output, scaled, free_weight / batch, relaxation, generator)
+    others = energy.minimise(nudged, output, relaxation, generator=generator)
     if free_weight:
         pairs = zip(others.states, free.states, strict=True)
         nudged = wiring.again([Activity(torch.cat([a.mean(), b.mean()])) for a, b in pairs], len(weights) + 1)
@@ -100,6 +102,7 @@ def _side_by_side(
     weights: Sequence[complex],
     free_weight: float,
     relaxation: Relaxation | None,
+    generator: torch.Generator | None,
 ) -> tuple[Gradients, Solution]:
     """Contrast phases of two circuits, each with its own weights: the free one, or the first half, and the others."""
     x, copies, substrate = wiring.states[0].mean(), len(weights), wiring.substrate
@@ -108,10 +111,11 @@ def _side_by_side(
     own = 0 if free_weight else copies // 2
     there = free.states
     if own:
-        there = [_phases(state, copies, 0, own) for state in energy.minimise(wiring, output, relaxation).states]
+        first = energy.minimise(wiring, output, relaxation, generator=generator)
+        there = [_phases(state, copies, 0, own) for state in first.states]
     grads = energy.gradients(wiring.again(there, own or 1).read(), weights[:own] or [free_weight])
     with substrate.beside():
-        second = energy.minimise(energy.wire(x, start, copies), output, relaxation)
+        second = energy.minimise(energy.wire(x, start, copies), output, relaxation, generator=generator)
         contrasted = [_phases(state, copies, own, copies) for state in second.states]
         merge(grads, energy.gradients(energy.wire(x, contrasted, copies - own).read(), weights[own:]))
     return grads, second

@@ -54,9 +54,11 @@ class ContrastiveHebbian(AbstractRule):
         """Relax freely, then clamped; the states are the free ones."""
         energy = descended(net)
         wiring = energy.wire(x, states)
-        free = energy.minimise(wiring, relaxation=self.relaxation)
+        free = energy.minimise(wiring, relaxation=self.relaxation, generator=generator)
         output = clamped(one_hot(y, free.states[-1].mean()))
-        grads, others = contrast(energy, wiring, free, output, [1.0], free_weight=-1.0, relaxation=self.relaxation)
+        grads, others = contrast(
+            energy, wiring, free, output, [1.0], free_weight=-1.0, relaxation=self.relaxation, generator=generator
+        )
         return two_phase_estimate(loss, y, free, others, grads, keep_states=keep_states)
 
 
@@ -94,13 +96,20 @@ class CoupledLearning(AbstractRule):
         """Relax freely, then with the output held near its free value; the states are the free ones."""
         energy = descended(net)
         wiring = energy.wire(x, states)
-        free = energy.minimise(wiring, relaxation=self.relaxation)
+        free = energy.minimise(wiring, relaxation=self.relaxation, generator=generator)
         nudges, weights, free_weight = real_phases(self.beta, self.variant)
         prediction = free.states[-1].mean()
         loss = as_loss(loss)
         slope = loss.gradient(prediction, y)
         output = clamped(torch.cat([prediction - loss.applied(nudge.real) * slope for nudge in nudges]))
         grads, others = contrast(
-            energy, wiring, free, output, weights, free_weight=free_weight, relaxation=self.relaxation
+            energy,
+            wiring,
+            free,
+            output,
+            weights,
+            free_weight=free_weight,
+            relaxation=self.relaxation,
+            generator=generator,
         )
         return two_phase_estimate(loss, y, free, others, grads, keep_states=keep_states)

@@ -48,7 +48,7 @@ class Dyadic(AbstractRule):
 
     Raises:
         ValueError: for a `beta` that is not positive, or beyond the bound of the loss; `two-phase` where it is not
-            exact.
+            exact; in `estimate`, for a network with loops through maps that are not affine.
     """
 
     beta: float = 0.5
@@ -73,20 +73,30 @@ class Dyadic(AbstractRule):
     ) -> Estimate:
         """Relax dyads; the states are `Pair`s, and the output is what their means would have it be without a nudge."""
         net.check_steady()
+        if isinstance(net, Layered):
+            net.check_straight("Dyadic")
         loss, relaxation = as_loss(loss), self.relaxation or net.relaxation
         exact = decouples(net)
         if self.form == "two-phase" and not exact:
             raise ValueError("this network's dyads do not decouple into two phases: use form='joint'")
         reach = self._two_phases if exact and self.form != "joint" else self._joint
-        wiring, solution = reach(net, loss, x, y, states, relaxation)
+        wiring, solution = reach(net, loss, x, y, states, relaxation, generator)
         with torch.no_grad():
             grads = wiring.read().gradients()
             output = net.respond(wiring.depth, wiring.received(wiring.depth))
         pairs = [wiring.state(k) for k in range(1, wiring.depth + 1)]
-        return Estimate(loss(output, y).mean(), output, grads, pairs, solution.iterations, solution)
+        kept = pairs if keep_states else None
+        return Estimate(loss(output, y).mean(), output, grads, kept, solution.iterations, solution)
 
     def _joint(
-        self, net: AbstractNetwork, loss: AbstractLoss, x: Tensor, y: Tensor, states: States | None, how: Relaxation
+        self,
+        net: AbstractNetwork,
+        loss: AbstractLoss,
+        x: Tensor,
+        y: Tensor,
+        states: States | None,
+        how: Relaxation,
+        generator: torch.Generator | None,
     ) -> tuple[AbstractWiring, Solution]:
         """Infer both states together."""
         wiring, scale = net.wire(x, states), self.beta * len(x)
@@ -103,10 +113,17 @@ class Dyadic(AbstractRule):
             old = before if isinstance(before, Pair) else None
             return Pair(nudged_plus(plus, old and old.s_plus), nudged_minus(minus, old and old.s_minus), scale)
 
-        return wiring, settle(wiring, neuron, how)
+        return wiring, settle(wiring, neuron, how, generator=generator)
 
     def _two_phases(
-        self, net: AbstractNetwork, loss: AbstractLoss, x: Tensor, y: Tensor, states: States | None, how: Relaxation
+        self,
+        net: AbstractNetwork,
+        loss: AbstractLoss,
+        x: Tensor,
+        y: Tensor,
+        states: States | None,
+        how: Relaxation,
+        generator: torch.Generator | None,
     ) -> tuple[AbstractWiring, Solution]:
         """Relax two copies of the free network with opposite nudges, and sort them into dyads."""
         skew = isinstance(net, AbstractHopfield) and net.gain < 0
@@ -120,7 +137,7 @@ class Dyadic(AbstractRule):
                 return Activity(output(drive, None if before is None else before.mean()))
             return net.free(k, drive, feedback, before)
 
-        solution = settle(wiring, neuron, how)
+        solution = settle(wiring, neuron, how, generator=generator)
         pairs = [
             Pair(*_in_order(state.mean().chunk(2), swap=skew and (last - k) % 2 == 1), scale)
             for k, state in enumerate(solution.states, 1)

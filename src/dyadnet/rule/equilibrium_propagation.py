@@ -24,6 +24,7 @@ from dyadnet.bounds import positive
 from dyadnet.energy.lifted import LiftedEnergy
 from dyadnet.loss import AbstractLoss, Loss, as_loss
 from dyadnet.network.base import AbstractNetwork, hopfield
+from dyadnet.network.layered import Layered
 from dyadnet.network.state import States
 from dyadnet.relax.relaxation import Relaxation
 from dyadnet.rule.base import AbstractRule, Estimate
@@ -41,7 +42,8 @@ class EquilibriumPropagation(AbstractRule):
 
     Args:
         beta: nudging strength a sample. A dyadic `beta` is twice that of the centred form.
-        variant: as at the head of this file.
+        variant: as at the head of this file. `random-sign` takes its sign from the generator: without one that goes on
+            from batch to batch, it is the same sign always.
         nudges: the number N of complex nudges of the holomorphic variant, even; the loss must be the squared error and
             the activations holomorphic (tanh, sigmoid, identity).
         step: how far the weights of the continual variant move along each of its estimates.
@@ -83,16 +85,20 @@ class EquilibriumPropagation(AbstractRule):
         if self.variant == "holomorphic":
             check_holomorphic(net, loss)
         wiring = energy.wire(x, states)
-        free = energy.minimise(wiring, relaxation=self.relaxation)
+        free = energy.minimise(wiring, relaxation=self.relaxation, generator=generator)
         how = self.nudged_relaxation or self.relaxation
         if self.variant == "continual":
-            grads, others = continual_gradients(net, loss, x, y, free, beta=self.beta, step=self.step, relaxation=how)
+            grads, others = continual_gradients(
+                net, loss, x, y, free, beta=self.beta, step=self.step, relaxation=how, generator=generator
+            )
         else:
             nudges, weights, free_weight = self.phases(generator)
             kind = torch.promote_types(x.dtype, torch.tensor(nudges).dtype)  # complex for complex nudges
             strengths = torch.tensor(nudges, dtype=kind, device=x.device)
             output = both(net, loss, y, strengths, wiring.depth)
-            grads, others = contrast(energy, wiring, free, output, weights, free_weight=free_weight, relaxation=how)
+            grads, others = contrast(
+                energy, wiring, free, output, weights, free_weight=free_weight, relaxation=how, generator=generator
+            )
         return two_phase_estimate(loss, y, free, others, grads, keep_states=keep_states)
 
     def phases(self, generator: torch.Generator | None = None) -> Phases:
@@ -123,6 +129,8 @@ def check_holomorphic(net: AbstractNetwork, loss: AbstractLoss) -> None:
         raise ValueError(f"holomorphic nudges need the squared error, not {type(loss).__name__}")
     if isinstance(energy_of(net), LiftedEnergy):
         raise ValueError("holomorphic nudges need a network with feedback: take lam above 1/2")
+    if isinstance(net, Layered) and net.curved():
+        raise ValueError(f"holomorphic nudges need affine maps or pooling between layers, not {net.curved()[0]}")
     for activation in hopfield(net, "equilibrium propagation").activations:
         if not activation.holomorphic:
             raise ValueError(f"{activation.name} is not holomorphic: take tanh, sigmoid or unit-sigmoid")

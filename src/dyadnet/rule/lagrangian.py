@@ -53,7 +53,9 @@ class Held(AbstractMovable):
 
     def units(self) -> Sequence[Tensor | float]:
         """Return 1 for the activity, and the largest error of the batch for errors."""
-        return [1.0] if self.delta is None else [1.0, self.delta.abs().max()]
+        if self.delta is None:
+            return [1.0]
+        return [1.0, self.delta.abs().max().clamp(min=torch.finfo(self.delta.dtype).tiny)]
 
 
 @final

@@ -77,9 +77,11 @@ class LiftedProximal(AbstractRule):
         wiring = energy.wire(x)
         prediction = wiring.state(wiring.depth).s
         wiring = wiring if states is None else wiring.again(states)
-        free = energy.minimise(wiring, relaxation=how)
+        free = energy.minimise(wiring, relaxation=how, generator=generator)
         output, scale = clamped(target(loss, free.states[-1].mean(), y)), self.gamma ** (1 - wiring.depth)
-        grads, others = contrast(energy, wiring, free, output, [scale], free_weight=-scale, relaxation=how)
+        grads, others = contrast(
+            energy, wiring, free, output, [scale], free_weight=-scale, relaxation=how, generator=generator
+        )
         solution = summary(free, others, len(x))
         kept = free.states if keep_states else None
         return Estimate(loss(prediction, y).mean(), prediction, grads, kept, solution.iterations, solution)

@@ -1,15 +1,15 @@
 """Learning in lifted regression/reconstruction networks (paper A): contrastive, or by reconstruction alone.
 
-    clamped         J = K^2 ( min_z { E | K z_L = y } - min_z E )
+    clamped         J = K^2 / kappa ( min_z { E | K z_L = y } - min_z E )
     nudged          J = (min_z { E + beta l(K z_L, y) } - min_z E) / beta
     unsupervised    J = gamma^(L-1) min_z E
 
-with the energy E of `energy.lrrn` and the output gain K. By the envelope theorem `dJ/dtheta` is the difference of
-`dE/dtheta` at the two minima (thesis eq. 3.11). E counts the output layer once, the lowest one `gamma^(1-L)` times: the
-states of the two phases differ by `O(gamma^(L-k))` in layer k, so that `dJ/dtheta` has a limit for `gamma -> 0`. It is
-the gradient of the loss through the chain of layers that each minimise their own autoencoder,
-`z_k = argmin_z kappa/2 |z - W_k z_{k-1} - b_k|^2 + rho_k/2 |z_{k-1} - V_k z - c_k|^2`: for regression alone that is
-backpropagation.
+with the energy E of `energy.lrrn`, the weight kappa of its regression and the output gain K. By the envelope theorem
+`dJ/dtheta` is the difference of `dE/dtheta` at the two minima (thesis eq. 3.11). E counts the output layer once, the
+lowest one `gamma^(1-L)` times: the states of the two phases differ by `O(gamma^(L-k))` in layer k, so that `dJ/dtheta`
+has a limit for `gamma -> 0`. It is the gradient of the loss through the chain of layers that each minimise their own
+autoencoder, `z_k = argmin_z kappa/2 |z - W_k z_{k-1} - b_k|^2 + rho_k/2 |z_{k-1} - V_k z - c_k|^2`: for regression
+alone that is backpropagation.
 """
 
 from dataclasses import dataclass
@@ -74,11 +74,11 @@ class LRRN(AbstractRule):
         energy, relaxation, wiring = LRRNEnergy(net), self.relaxation or net.relaxation, net.wire(x, states)
         if self.supervised:
             _check_signal(net, relaxation, x.dtype)
-        free = energy.minimise(wiring, relaxation=relaxation)
+        free = energy.minimise(wiring, relaxation=relaxation, generator=generator)
         output = net.prediction(free.states)
         if self.supervised:
             value = as_loss(loss)(output, y).mean()
-            grads, taught = self._contrast(energy, wiring, free, loss, y, relaxation)
+            grads, taught = self._contrast(energy, wiring, free, loss, y, relaxation, generator)
             solution = summary(free, taught, len(x))
         else:
             lowest = 1 / net.discount(1)  # in units of the lowest layer, which is the first to learn
@@ -90,16 +90,25 @@ class LRRN(AbstractRule):
         return Estimate(value, output, grads, kept, solution.iterations, solution)
 
     def _contrast(
-        self, energy: LRRNEnergy, wiring: QuadraticWiring, free: Solution, loss: Loss, y: Tensor, relaxation: Relaxation
+        self,
+        energy: LRRNEnergy,
+        wiring: QuadraticWiring,
+        free: Solution,
+        loss: Loss,
+        y: Tensor,
+        relaxation: Relaxation,
+        generator: torch.Generator | None,
     ) -> tuple[Gradients, Solution]:
         """The difference of the derivatives at the taught and the free minimum, and how settled the former is."""
         if self.beta is None:
-            weight = energy.net.output_gain**2
+            weight = energy.net.output_gain**2 / energy.net.terms.regression
             output = energy.clamped(y, free.states[-1].mean())
         else:
             weight = 1 / self.beta
             output = energy.nudged(wiring, as_loss(loss), y, self.beta)
-        return contrast(energy, wiring, free, output, [weight], free_weight=-weight, relaxation=relaxation)
+        return contrast(
+            energy, wiring, free, output, [weight], free_weight=-weight, relaxation=relaxation, generator=generator
+        )
 
 
 def _check_signal(net: Lifted, relaxation: Relaxation, dtype: torch.dtype) -> None:

@@ -1,5 +1,7 @@
 """Boundary conditions of an output layer: nudged towards (or away from) a target, or clamped to it."""
 
+from functools import cache
+
 import torch
 from torch import Tensor
 
@@ -34,8 +36,14 @@ def nudged(net: AbstractNetwork, loss: AbstractLoss, y: Tensor, strength: Streng
 
 def both(net: AbstractNetwork, loss: AbstractLoss, y: Tensor, strengths: Tensor, last: int) -> Output:
     """Return the boundary condition of copies of a batch that are nudged with one strength each."""
-    targets, each = torch.cat([y] * len(strengths)), strengths.repeat_interleave(len(y))[:, None]
-    return nudged(net, loss, targets, each, last)
+    targets, each = torch.cat([y] * len(strengths)), strengths.repeat_interleave(len(y))
+
+    @cache
+    def of(dimensions: int) -> Output:
+        """The condition for outputs of so many dimensions."""
+        return nudged(net, loss, targets, each.view(-1, *[1] * (dimensions - 1)), last)
+
+    return lambda drive, before: of(drive.dim())(drive, before)
 
 
 def clamped(values: Tensor) -> Output:

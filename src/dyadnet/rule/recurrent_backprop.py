@@ -25,13 +25,13 @@ from dyadnet.rule.lagrangian import multiplied
 @final
 @dataclass(frozen=True)
 class RecurrentBackprop(AbstractRule):
-    """The exact gradient at equilibrium, for every network: the reference of the other rules.
+    """The exact gradient at equilibrium, for networks of any connectivity: the reference of the other rules.
 
     Args:
         relaxation: how states and multipliers reach equilibrium; None stands for the network's own.
 
     Raises:
-        ValueError: in `estimate`, if the network has a feedback path.
+        ValueError: in `estimate`, if the network has a feedback path, or loops through maps that are not affine.
     """
 
     relaxation: Relaxation | None = None
@@ -51,6 +51,8 @@ class RecurrentBackprop(AbstractRule):
         if isinstance(net, Layered) and net.feedback is not None:
             raise ValueError("RecurrentBackprop sends errors through the transpose: take net.with_feedback(None)")
         net.check_steady()
+        if isinstance(net, Layered):
+            net.check_straight("RecurrentBackprop")
         loss, wiring = as_loss(loss), net.wire(x, states)
         neuron = multiplied(hopfield(net, "recurrent backpropagation").activations, loss, x, y)
         solution = settle(wiring, neuron, self.relaxation or net.relaxation, generator=generator)
