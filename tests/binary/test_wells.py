@@ -139,6 +139,23 @@ def test_gradients_are_kept_and_others_left_alone(calls: list[int]) -> None:
     assert torch.equal(optimizer.owned[1].latent, before[1])
 
 
+@pytest.mark.parametrize("name", ["adaste", "adaste, annealed"])
+def test_a_zero_has_the_side_of_its_weight(name: str, calls: list[int]) -> None:
+    p = nn.Parameter(torch.tensor([0.0, 0.0, -0.0, -0.0], dtype=torch.float32))
+    base = torch.optim.Adam([{"params": [p], "binary": True}], lr=0.02, fused=True)
+    optimizer = BinaryOptimizer(base, METHODS[name], Course(STEPS))
+    for grad in ([0.0] * 4, [1.0, -1.0, 1.0, -1.0]):
+        course, theta = optimizer.course, optimizer.owned[0].latent.clone()
+        p.grad = torch.tensor(grad, dtype=torch.float32)
+        optimizer.step()
+    assert calls == [4]
+    assert (theta.tolist(), theta.signbit().tolist()) == ([0.0] * 4, [False, False, True, True])
+    wells = METHODS[name].wells(course)
+    assert wells is not None
+    ahead = wells.ahead if wells.edge > 0 else 0.0
+    assert base.state[p]["exp_avg"].tolist() == pytest.approx([0.1, -0.1 * ahead, 0.1 * ahead, -0.1], rel=1e-6)
+
+
 def test_a_base_optimiser_that_fails_moves_nothing_here(monkeypatch: pytest.MonkeyPatch, calls: list[int]) -> None:
     first, second = model(), model()
     ours, theirs = (wrapped(net, METHODS["adaste, annealed"], "channel") for net in (first, second))
