@@ -134,7 +134,7 @@ MUTATIONS = [
     Mutation("binary: one pass writes the weights of before", PASS, "(theta[i] + copysignf", "(w[i] + copysignf"),
     Mutation("binary: one pass with the wells of before", ADASTE, "self.depth(course.onward())", "self.depth(course)"),
     Mutation("binary: one pass for whatever Adam", WELLS, 'group["weight_decay"])', "False)"),
-    Mutation("binary: one pass moves twice", OPTIMIZER, "if one not in moved])", "])"),
+    Mutation("binary: one pass moves twice", OPTIMIZER, "if one not in ready])", "])"),
     # dual propagation
     Mutation(
         "alpha not swapped in the transposed form", DUAL, "plus, minus = minus, plus", "plus, minus = plus, minus"

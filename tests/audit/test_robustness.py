@@ -6,9 +6,14 @@ from math import erf, sqrt
 import pytest
 import torch
 from everywhere import NETWORKS, linear
+from torch import Tensor, nn
 
+from dyadnet import Dense, Layered
 from dyadnet.audit.attack import Box
-from dyadnet.audit.robustness import Kind, robustness, shifted
+from dyadnet.audit.robustness import Kind, robustness, shifted, with_noisy_units
+from dyadnet.hardware.chip import Chip
+from dyadnet.hardware.device import Device
+from dyadnet.hardware.units import Units
 from dyadnet.network.base import AbstractNetwork
 
 networks = pytest.mark.parametrize("make", NETWORKS.values(), ids=NETWORKS)
@@ -72,6 +77,65 @@ def test_noise_on_units_moves_the_prediction(make: Callable[[], AbstractNetwork]
     assert trial.accuracy < 1.0
 
 
+def chain(lam: float = 0.5, *, lowest: bool = False, highest: bool = False) -> Layered:
+    """Of 500 and 400 hidden units, with the biases that are asked for."""
+    layers = nn.Linear(6, 500, bias=lowest), nn.Tanh(), nn.Linear(500, 400, bias=False), nn.ReLU()
+    return Layered.from_sequential(nn.Sequential(*layers, nn.Linear(400, 3, bias=highest)), lam)
+
+
+HIDDEN: dict[str, Callable[[], AbstractNetwork]] = {
+    "without biases": chain,
+    "with a bias of the outputs alone": lambda: chain(highest=True),
+    "with a bias below alone": lambda: chain(lowest=True),
+    "with loops": lambda: chain(0.6),
+    "dense": lambda: Dense(6, 903, 3),
+    "of one convolution": lambda: Layered.from_sequential(
+        nn.Sequential(nn.Unflatten(1, (1, 2, 3)), nn.Conv2d(1, 150, 1), nn.Tanh(), nn.Flatten(), nn.Linear(900, 3))
+    ),
+}
+
+
+def shifts(net: AbstractNetwork, x: Tensor) -> list[Tensor]:
+    """By how much what the units of every layer make of their drive differs from it."""
+    with torch.no_grad():
+        wiring = net.wire(x, net.relax(x).states)
+        return [wiring.received(k) - wiring.drive(k) for k in range(1, wiring.depth + 1)]
+
+
+@pytest.mark.parametrize("make", HIDDEN.values(), ids=HIDDEN)
+def test_noise_on_units_shifts_the_drive_of_every_hidden_unit_and_of_no_output(make: Callable[[], AbstractNetwork]):
+    torch.manual_seed(0)
+    net, x = make(), torch.rand(4, 6)
+    states = [state.mean().detach().flatten() for state in net.relax(x).states[:-1]]
+    expected = 0.3 * float(torch.cat(states).square().mean().sqrt())
+    *hidden, output = shifts(with_noisy_units(net, x, 0.3, torch.Generator().manual_seed(1)), x)
+    assert not bool(output.any())
+    for noise in hidden:
+        assert torch.allclose(noise, noise[:1].expand_as(noise), atol=1e-6), "the same for every sample"
+        assert float(noise[0].std()) == pytest.approx(expected, rel=0.14)  # of 400 units or more: 4 sigma
+        assert abs(float(noise[0].mean())) < 4 * expected / noise[0].numel() ** 0.5
+    again = shifts(with_noisy_units(net, x, 0.3, torch.Generator().manual_seed(1)), x)
+    assert all(torch.equal(one, other) for one, other in zip([*hidden, output], again, strict=True))
+    assert not any(bool(noise.any()) for noise in shifts(net, x))
+
+
+def test_noise_on_units_comes_to_what_units_are_made_of_besides():
+    net, x = chain(), torch.rand(4, 6)
+    chip = Chip(Device(units=Units(offset=0.5)), net)
+    circuit = chip.circuit(net, torch.Generator())
+    alone = shifts(circuit, x), shifts(with_noisy_units(net, x, 0.3, torch.Generator().manual_seed(1)), x)
+    both = [offset + noise for offset, noise in zip(*alone, strict=True)]
+    size = 0.3 * ratio(net, circuit, x)
+    found = shifts(with_noisy_units(circuit, x, size, torch.Generator().manual_seed(1)), x)
+    assert all(torch.allclose(one, other, atol=1e-5) for one, other in zip(found, both, strict=True))
+
+
+def ratio(net: AbstractNetwork, other: AbstractNetwork, x: Tensor) -> float:
+    """The root mean square of hidden states of one network over that of another one."""
+    states = [torch.cat([s.mean().detach().flatten() for s in one.relax(x).states[:-1]]) for one in (net, other)]
+    return float(states[0].norm() / states[1].norm())
+
+
 def test_parameters_come_back_also_after_an_error():
     weight = torch.nn.Parameter(torch.ones(2))
     with pytest.raises(KeyError), shifted({weight: torch.ones(2)}):
@@ -79,9 +143,9 @@ def test_parameters_come_back_also_after_an_error():
     assert weight.tolist() == [1.0, 1.0]
 
 
-def test_negative_sizes_and_units_without_biases_are_refused():
+def test_negative_sizes_and_noise_on_units_where_none_are_hidden_are_refused():
     net, x, y = linear(torch.eye(2)), torch.rand(1, 2), torch.tensor([0])
     with pytest.raises(ValueError, match="must not be negative"):
         robustness(net, x, y, {"inputs": (-0.1,)})
-    with pytest.raises(ValueError, match="have none"):
+    with pytest.raises(ValueError, match="there are none"):
         robustness(net, x, y, {"units": (0.1,)})

@@ -88,6 +88,19 @@ def test_the_short_way_of_clipped_latents_is_the_multiplier(alpha: float, done: 
     assert torch.equal(got == 0, (theta * grad < 0) & (weight.abs() == 1))
 
 
+@pytest.mark.parametrize("done", [0, 50, 100])
+@pytest.mark.parametrize("alpha", [0.01, 1.0, 10.0])
+def test_a_zero_has_the_side_of_its_weight_whichever_way_it_is_computed(alpha: float, done: int) -> None:
+    theta, grad = torch.tensor([0.0, 0.0, -0.0, -0.0]), torch.tensor([1.0, -1.0, 1.0, -1.0])
+    course, wells = Course(steps=100, done=done), (AdaSTE(alpha, cap=1.0), AdaSTE(alpha, cap=0.5))
+    for method in wells:
+        weight = minimiser(theta, method.depth(course), alpha)
+        ahead = 0.0 if done == 100 else 1 / (1 + method.depth(course))
+        expected = torch.where(weight * grad > 0, method.cap, ahead) * grad
+        torch.testing.assert_close(method.gradient(theta, weight, grad.clone(), course), expected, rtol=1e-14, atol=0)
+        assert method.active(theta, grad, course).tolist() == [True, False, False, True]
+
+
 def test_the_wells_deepen_by_equal_factors() -> None:
     method, steps = AdaSTE(alpha=0.1, mu=0.1, anneal=0.5), 20
     depths = [method.depth(Course(steps, done=done)) for done in range(steps + 1)]

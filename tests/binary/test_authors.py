@@ -16,6 +16,18 @@ from dyadnet.binary.optimizer import BinaryOptimizer
 ALPHA, MU, GROWTH, EPOCHS, STEPS, SAMPLES, RATE = 0.01, 0.01, 2.0, 18, 5, 200, 3e-4
 
 
+@pytest.mark.parametrize(
+    ("mu", "alpha", "growth"), [(0.01, 0.01, 1.05), (0.01, 0.3, 1.0), (2.0, 0.01, 0.7), (9.0, 1.0, 2.0)]
+)
+def test_the_depth_is_that_of_all_epochs_one_after_another(mu: float, alpha: float, growth: float) -> None:
+    method, expected = PublishedAdaSTE(alpha, mu, growth), mu
+    for done in range(400):
+        expected = min(expected * growth, 1 / alpha)
+        assert method.depth(Course(steps=400, done=done)) == expected
+    late = Course(steps=10**12, done=10**12)  # which no loop over all epochs reaches
+    assert method.depth(late) == pytest.approx(expected, rel=0, abs=1e-60)
+
+
 def side(value: float) -> float:
     return math.copysign(1.0, value)
 

@@ -123,6 +123,33 @@ def test_a_parameter_without_a_gradient_is_left_alone() -> None:
     assert moved == [False, True, False]
 
 
+def fail() -> None:
+    raise RuntimeError("out of memory")
+
+
+@pytest.mark.parametrize("scale", [None, "channel"])
+@pytest.mark.parametrize("method", ["adaste", "published-adaste", "ste", "prox-quant", "md-tanh"])
+def test_a_base_optimiser_that_fails_leaves_weights_latents_and_later_steps_as_they_are(
+    method: str, scale: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nets = model(), model()
+    ours, theirs = (wrapped(net, method, scale) for net in nets)
+    for net, optimizer in zip(nets, (ours, theirs), strict=True):
+        learn(net, optimizer, 2)
+    before = [t.detach().clone() for one in ours.owned for t in (one.parameter, one.latent)]
+    with monkeypatch.context() as patched:
+        patched.setattr(ours.base, "step", fail)
+        with pytest.raises(RuntimeError, match="out of memory"):
+            learn(nets[0], ours, 1)
+    after = [t for one in ours.owned for t in (one.parameter, one.latent)]
+    assert all(torch.equal(one, other) for one, other in zip(after, before, strict=True))
+    for net, optimizer in zip(nets, (ours, theirs), strict=True):
+        learn(net, optimizer, 2, seed=1)
+    for one, other in zip(ours.owned, theirs.owned, strict=True):
+        assert torch.equal(one.latent, other.latent)
+        assert torch.equal(one.parameter, other.parameter)
+
+
 def test_a_scale_multiplies_weights_and_gradients() -> None:
     weight = torch.tensor([[1.0, -3.0], [0.5, 0.5]])
     p = nn.Parameter(weight.clone())

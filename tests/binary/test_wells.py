@@ -139,6 +139,47 @@ def test_gradients_are_kept_and_others_left_alone(calls: list[int]) -> None:
     assert torch.equal(optimizer.owned[1].latent, before[1])
 
 
+@pytest.mark.parametrize("name", ["adaste", "adaste, annealed"])
+def test_a_zero_has_the_side_of_its_weight(name: str, calls: list[int]) -> None:
+    p = nn.Parameter(torch.tensor([0.0, 0.0, -0.0, -0.0], dtype=torch.float32))
+    base = torch.optim.Adam([{"params": [p], "binary": True}], lr=0.02, fused=True)
+    optimizer = BinaryOptimizer(base, METHODS[name], Course(STEPS))
+    for grad in ([0.0] * 4, [1.0, -1.0, 1.0, -1.0]):
+        course, theta = optimizer.course, optimizer.owned[0].latent.clone()
+        p.grad = torch.tensor(grad, dtype=torch.float32)
+        optimizer.step()
+    assert calls == [4]
+    assert (theta.tolist(), theta.signbit().tolist()) == ([0.0] * 4, [False, False, True, True])
+    wells = METHODS[name].wells(course)
+    assert wells is not None
+    ahead = wells.ahead if wells.edge > 0 else 0.0
+    assert base.state[p]["exp_avg"].tolist() == pytest.approx([0.1, -0.1 * ahead, 0.1 * ahead, -0.1], rel=1e-6)
+
+
+def test_a_base_optimiser_that_fails_moves_nothing_here(monkeypatch: pytest.MonkeyPatch, calls: list[int]) -> None:
+    first, second = model(), model()
+    ours, theirs = (wrapped(net, METHODS["adaste, annealed"], "channel") for net in (first, second))
+    learn(first, ours, 3)
+    learn(second, theirs, 3)
+    before, grads = seen(ours), [torch.ones_like(one.parameter) for one in ours.owned]
+
+    def fail() -> None:
+        raise RuntimeError("out of memory")
+
+    for one, grad in zip(ours.owned, grads, strict=True):
+        one.parameter.grad = grad
+    with monkeypatch.context() as patched:
+        patched.setattr(ours.base, "step", fail)
+        with pytest.raises(RuntimeError, match="out of memory"):
+            ours.step()
+    assert all(torch.equal(a, b) for a, b in zip(seen(ours), before, strict=True))
+    assert all(one.parameter.grad is grad for one, grad in zip(ours.owned, grads, strict=True))
+    learn(first, ours, 2, seed=1)
+    learn(second, theirs, 2, seed=1)
+    assert all(torch.equal(a, b) for a, b in zip(seen(ours), seen(theirs), strict=True))
+    assert len(calls) == 2 * 4 * 2
+
+
 @pytest.mark.parametrize(
     "change",
     [

@@ -2,8 +2,11 @@
 
 import math
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
+import torch
+from torch import nn
 
 from dyadnet import (
     LRRN,
@@ -13,7 +16,11 @@ from dyadnet import (
     DualPropagation,
     Dyadic,
     EquilibriumPropagation,
+    Layered,
+    squared_error,
 )
+from dyadnet.audit import cost as counting
+from dyadnet.audit.trace import record
 from dyadnet.hardware import merits
 from dyadnet.hardware.cost_of_circuits import Gyrator, Resistive, static_power
 from dyadnet.hardware.cost_of_machines import Digital, Optical
@@ -169,6 +176,26 @@ def test_backpropagation_takes_three_times_a_forward_pass_but_for_the_errors_of_
     gradient = found(result, "training step", "update", "energy of gradient")[0]
     weights, first = 784 * 512 + 512 * 10, 784 * 512
     assert (forward + gradient) * 5e12 / 2 == pytest.approx(3 * weights - first)
+
+
+@pytest.mark.parametrize("rule", [Backprop(), DualPropagation()], ids=["backprop", "dual-propagation"])
+@pytest.mark.parametrize("widths", [(7, 5, 3), (6, 5, 4, 3)])
+def test_a_step_takes_a_digital_computer_the_products_that_are_counted_when_it_is_made(widths, rule):
+    layers = [nn.Linear(*pair) for pair in pairwise(widths)]
+    parts = [part for layer in layers[:-1] for part in (layer, nn.ReLU())]
+    net = Layered.from_sequential(nn.Sequential(*parts, layers[-1]))
+    x, y = torch.rand(4, widths[0]), torch.rand(4, widths[-1])
+    _, trace = record(lambda: rule.estimate(net, squared_error, x, y))
+    costs = Digital(efficiency=point("operations a joule", 2.0, "Op/J"))  # a joule a product
+    result = estimate(costs, work(widths, "mlp", 1, 4, phases_of(rule, "mlp")))
+    counted = found(result, "training step", "relaxation", "energy")[0]
+    counted += found(result, "training step", "update", "energy of gradient")[0]
+    assert counted == pytest.approx(counting.cost(trace).multiply_adds)
+
+
+def test_dyads_that_relax_together_take_a_digital_computer_the_products_with_inputs_once():
+    dense = work((5, 7, 3), "dense", phases=Phases(1, states=2))
+    assert dense.products == 50 + 2 * 50 * 90
 
 
 def test_dyads_that_relax_together_take_an_optical_machine_of_twice_the_units():

@@ -1,5 +1,6 @@
 """Where relaxations end, how fast, and what they say when they do not."""
 
+import linecache
 import warnings
 from collections.abc import Callable
 
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from dyadnet import BottomUp, Dense, Layered, OddEven, Parallel, RandomOrder, Sweeps
+from dyadnet import BottomUp, Dense, Dyadic, Layered, OddEven, Parallel, RandomOrder, Sweeps, squared_error
 from dyadnet.network.base import AbstractNetwork
 from dyadnet.network.state import Activity, Pair, distance
 from dyadnet.relax.anderson import Mixer
@@ -311,15 +312,39 @@ def test_going_part_of_the_way_mixes_every_part():
 
 def test_states_that_have_not_settled_are_warned_about_with_advice():
     net, (x, _) = strong_skew(), batch()
-    said = "3 of 3 samples have not settled after 7 passes .*: allow more passes, another solver or smaller weights"
-    with pytest.warns(NotSettledWarning, match=said):
+    said = "^samples have not settled after 7 passes: allow more passes, another solver or smaller weights$"
+    with pytest.warns(NotSettledWarning, match=said) as told:
         solution = net.relax(x, relaxation=Relaxation(stop=Residual(most=7)))
     assert not solution.converged.any()
+    warning = told[0].message
+    assert isinstance(warning, NotSettledWarning)
+    assert (warning.missing, warning.residual) == (3, float(solution.residual.max()))
+
+
+def train(net: Layered, steps: int) -> None:
+    """A loop with inputs that differ from step to step."""
+    x, y = batch()
+    for step in range(steps):
+        Dyadic().estimate(net, squared_error, (1.0 + step) * x, y)  # here
+
+
+def test_all_steps_of_a_loop_say_the_same_of_one_line_which_python_shows_once():
+    net = strong_skew()
+    net.relaxation = Relaxation(stop=Residual(most=7))
+    with pytest.warns(NotSettledWarning) as told:
+        train(net, 5)
+    assert len(told) >= 5
+    ((text, filename, number),) = {(str(one.message), one.filename, one.lineno) for one in told}
+    assert text.startswith("samples have not settled after 7 passes")
+    assert (filename, linecache.getline(filename, number).rstrip()[-6:]) == (__file__, "# here")
+    for _ in range(2):
+        with pytest.raises(NotSettledWarning):
+            train(net, 1)
 
 
 def test_a_strict_relaxation_raises_instead():
     net, (x, _) = strong_skew(), batch()
-    with pytest.raises(NotSettled, match="have not settled after 7 passes"):
+    with pytest.raises(NotSettled, match=r"3 of 3 samples have not settled after 7 passes \(residual .*\): allow"):
         net.relax(x, relaxation=Relaxation(stop=Residual(most=7), strict=True))
     with pytest.raises(NotSettled, match="have not settled after 7 passes"):
         net.relax(x, relaxation=Relaxation(stop=Count(7), strict=True))

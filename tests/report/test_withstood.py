@@ -35,7 +35,7 @@ BLIND: dict[str, Any] = {
     "lipschitz": CONSTANTS
     | {"bound": None, "source": "no <theorem>", "steepest": None, "driven": None, "unknown": "no transpose: take one"},
     "trials": [{"kind": "inputs", "size": 0.25, "accuracy": 0.25}],
-    "missing": {"fast gradient": "no transpose: take one", "units": "no biases"},
+    "missing": {"fast gradient": "no transpose: take one", "units": "no hidden units"},
 }
 
 
@@ -71,7 +71,7 @@ def test_the_table_holds_means_over_seeds_and_dashes_with_their_reasons(make_rec
         "backprop: bound from slopes & norms",
         "dyadic: no bound, no <theorem>",
         "dyadic: no driven; no steepest; no fast gradient: no transpose",
-        "dyadic: no noise on units: no biases",
+        "dyadic: no noise on units: no hidden units",
     ]
 
 

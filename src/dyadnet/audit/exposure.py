@@ -68,7 +68,7 @@ def expose(
     >>> found.certified                                             # 0.8 / sqrt(2) and 0.2 / sqrt(2)
     {'0.05': 1.0, '0.1': 1.0, '0.25': 0.5, '0.5': 0.5}
     >>> found.missing
-    {'units': 'noise on units shifts their biases, and these have none'}
+    {'units': 'noise on units is that of units below the output, and there are none'}
     """
     with settling(net, FINE):
         found = lipschitz(net, x[:looked_at])
@@ -79,7 +79,7 @@ def expose(
         for kind, of_kind in sizes.items():
             try:
                 trials += robustness(net, x, y, {kind: of_kind}, box=box)
-            except (TypeError, ValueError) as error:  # no gradients in the inputs, no biases
+            except (TypeError, ValueError) as error:  # no gradients in the inputs, no hidden units
                 missing[kind] = str(error)
         right = accuracy(net, x, y)
     certified = {f"{radius:g}": float((radii >= radius).double().mean()) for radius in RADII}

@@ -2,8 +2,12 @@
 
 Noise is Gaussian. On inputs its size is the standard deviation, in the box's unit; on weights it is relative to the
 root mean square of the tensor they belong to; on units it is an offset of the drive of every unit below the output,
-relative to the root mean square of the states of those units. Noise on weights and units is drawn once a batch and
-held while states settle: the accuracy expected is that of noise drawn for every sample.
+relative to the root mean square of the states of those units:
+
+    received     u_k + n_k,    n_k ~ N(0, (size rms(s_1, ..., s_{L-1}))^2)    for k < L
+
+Noise on weights and units is drawn once a batch and held while states settle: the accuracy expected is that of noise
+drawn for every sample.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -17,6 +21,8 @@ from torch import Tensor, nn
 
 from dyadnet.audit.attack import PIXELS, Attack, Box, accuracy
 from dyadnet.network.base import AbstractNetwork
+from dyadnet.network.state import AbstractState
+from dyadnet.network.substrate import AbstractSubstrate
 
 Kind = Literal["fast gradient", "projected gradient", "projected gradient, euclidean", "inputs", "weights", "units"]
 """An attack or a noise."""
@@ -71,7 +77,7 @@ def robustness(
         seed: of the noise.
 
     Raises:
-        ValueError: for a size that is negative, or noise on units without biases.
+        ValueError: for a size that is negative, or noise on units of a network with none below the output.
     """
     for kind, values in sizes.items():
         if not all(value >= 0 for value in values):
@@ -112,15 +118,56 @@ def _noisy_weights(net: AbstractNetwork, x: Tensor, y: Tensor, size: float, gene
         return accuracy(net, x, y)
 
 
-@torch.no_grad()
 def _noisy_units(net: AbstractNetwork, x: Tensor, y: Tensor, size: float, generator: torch.Generator) -> float:
-    biases = [p for name, p in net.named_parameters() if name.split(".")[-1] == "bias"]
-    hidden = [state.mean() for state in net.relax(x).states[:-1]]
-    inner = biases[:-1] if len(biases) > 1 else biases
-    if not inner:
-        raise ValueError("noise on units shifts their biases, and these have none")
-    with shifted({p: size * _rms(hidden) * _normal(p, generator) for p in inner}):
-        return accuracy(net, x, y)
+    return accuracy(with_noisy_units(net, x, size, generator), x, y)
+
+
+@torch.no_grad()
+def with_noisy_units(net: AbstractNetwork, x: Tensor, size: float, generator: torch.Generator) -> AbstractNetwork:
+    """Return the same network with noise, drawn once, on the drive of every unit below the output.
+
+    Args:
+        net: the network.
+        x: inputs `(batch, ...)`, at whose equilibrium the size of states is measured.
+        size: the standard deviation, relative to the root mean square of those states.
+        generator: of the noise.
+
+    Raises:
+        ValueError: if there are no such units.
+    """
+    states = net.relax(x).states
+    hidden, wiring = [state.mean() for state in states[:-1]], net.wire(x, states)
+    if not hidden:
+        raise ValueError("noise on units is that of units below the output, and there are none")
+    amplitude = size * _rms(hidden)
+    by = {k: amplitude * _normal(wiring.drive(k)[0], generator) for k in range(1, len(states))}
+    return net.on(ShiftedUnits(net.substrate, by))
+
+
+@final
+class ShiftedUnits(AbstractSubstrate):
+    """Units whose drive is shifted by the same amount at every visit.
+
+    Args:
+        substrate: what they are made of besides; None stands for what is perfect.
+        by: how far, `(...)` without the batch, of every layer that is shifted.
+    """
+
+    def __init__(self, substrate: AbstractSubstrate | None, by: Mapping[int, Tensor]) -> None:
+        self.substrate, self.by = substrate, by
+
+    def received(self, k: int, drive: Tensor) -> Tensor:
+        """Return the drive and the shift."""
+        made = drive if self.substrate is None else self.substrate.received(k, drive)
+        return made + self.by[k] if k in self.by else made
+
+    def moved(self, k: int, state: AbstractState, factor: float) -> AbstractState:
+        """Return the state, as it is without shifts."""
+        return state if self.substrate is None else self.substrate.moved(k, state, factor)
+
+    def read(self, k: int, state: AbstractState) -> AbstractState:
+        """Return what is read without shifts."""
+        return state if self.substrate is None else self.substrate.read(k, state)
 
 
 @contextmanager

@@ -36,7 +36,9 @@ class Ref:
 
     def on(self, storages: Mapping[int, torch.UntypedStorage]) -> Tensor:
         """Return the tensor, on other storages."""
-        tensor = torch.empty(0, dtype=self.dtype).set_(storages[self.storage], self.offset, self.size, self.stride)
+        storage = storages[self.storage]
+        empty = torch.empty(0, dtype=self.dtype, device=storage.device)
+        tensor = empty.set_(storage, self.offset, self.size, self.stride)
         tensor = torch.conj(tensor) if self.conj else tensor
         return torch.ops.aten._neg_view(tensor) if self.neg else tensor
 

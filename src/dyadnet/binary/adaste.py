@@ -13,8 +13,10 @@ the loss linearised, gives latents the gradient
 with a `beta` of its own for every weight. Where theta and g have the same sign the step leads towards the jump of s at
 zero, and `beta = |theta / g|` looks just beyond it; else `beta -> 0` leaves the derivative:
 
-    theta g > 0      c = ( |s(theta)| + min(1, mu (1 + alpha) / (1 + mu)) ) / |theta|       at most `cap`
-    otherwise        c = s'(theta) = 1 / (1 + mu) where |theta| < 1 - mu alpha, else 0
+    sign(theta) g > 0    c = ( |s(theta)| + min(1, mu (1 + alpha) / (1 + mu)) ) / |theta|       at most `cap`
+    otherwise            c = s'(theta) = 1 / (1 + mu) where |theta| < 1 - mu alpha, else 0
+
+A zero has the side of its sign bit, as its weight has.
 
 With a cap of 1 and latents between -1 and 1, c is 1 wherever the step leads towards zero: then this is the
 straight-through estimator, but for latents that would grow.
@@ -87,7 +89,7 @@ def multiplier(
     size = (minimiser(theta, mu, alpha) if weight is None else weight).abs()
     ahead = (size < 1).to(theta.dtype).div_(1 + mu)
     crossed = size.add_(min(1.0, mu * (1 + alpha) / (1 + mu))).div_(theta.abs()).clamp_(max=cap)
-    return torch.where(theta * grad > 0, crossed, ahead)
+    return torch.where(sign(theta) * grad > 0, crossed, ahead)
 
 
 def _at_most_one(theta: Tensor, weight: Tensor, grad: Tensor, mu: float, alpha: float) -> Tensor:
@@ -172,4 +174,4 @@ class AdaSTE(AbstractMethod):
 
     def active(self, theta: Tensor, grad: Tensor, course: Course) -> Tensor:
         """Where the difference looks across the jump."""
-        return theta * grad > 0
+        return sign(theta) * grad > 0

@@ -71,7 +71,9 @@ class PublishedAdaSTE(AbstractMethod):
         """Return `mu`, multiplied up epoch by epoch as the loop does it."""
         mu = self.mu
         for _ in range(course.number):
-            mu = min(mu * self.growth, 1 / self.alpha)
+            before, mu = mu, min(mu * self.growth, 1 / self.alpha)
+            if mu == before:  # and will be so for ever
+                break
         return mu
 
     def start(self, weight: Tensor, generator: torch.Generator) -> Tensor:

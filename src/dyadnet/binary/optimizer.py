@@ -6,7 +6,7 @@ Where a method and a fused Adam allow, all of that is one pass over memory (`wel
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -102,20 +102,23 @@ class BinaryOptimizer(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Make one update with the gradients in `p.grad`."""
+        """Make one update with the gradients in `p.grad`; also if the base fails, weights are those of the latents."""
         if closure is not None:
             raise ValueError("binary weights learn from p.grad: compute it first, and call step without a closure")
         learning = [one for one in self.owned if one.parameter.grad is not None]
         for one in learning:
             one.unscale()
-        moved = self._at_once(learning)
-        with _aside([one.parameter for one in moved]):
-            self._through_base([one for one in learning if one not in moved])
-        self.course = self.course.onward()
-        for one in learning:
-            if one not in moved:
-                self.method.write(one.parameter.data, one.latent, self.course, self.generator)
-            one.rescale()
+        ready, moved = self._prepared(learning), set[Owned]()
+        try:
+            with _aside([one.parameter for one in ready]):
+                self._through_base([one for one in learning if one not in ready])
+            moved = self._at_once(ready)
+            self.course = self.course.onward()
+        finally:
+            for one in learning:
+                if one not in moved:
+                    self.method.write(one.parameter.data, one.latent, self.course, self.generator)
+                one.rescale()
 
     @contextmanager
     def binarized(self) -> Iterator[None]:
@@ -179,50 +182,64 @@ class BinaryOptimizer(torch.optim.Optimizer):
         one.rescale()
         return one
 
-    def _at_once(self, learning: list[Owned]) -> set[Owned]:
-        """Make the step of parameters whose step can be made in one pass; return them."""
+    def _prepared(self, learning: list[Owned]) -> dict[Owned, Callable[[], None]]:
+        """Return what makes the steps that can be made in one pass."""
         wells = self.method.wells(self.course) if type(self.base) is torch.optim.Adam else None
         if wells is None:
-            return set()
-        steps = {one: self._prepared(one, wells) for one in learning}
-        moved = {one: step for one, step in steps.items() if step is not None}
-        for step in moved.values():  # one after the other: they drive all of Python out of the cache
-            step()
-        return set(moved)
+            return {}
+        steps = {one: self._step_of(one, wells) for one in learning}
+        return {one: step for one, step in steps.items() if step is not None}
 
-    def _prepared(self, one: Owned, wells: Wells) -> Callable[[], None] | None:
+    def _step_of(self, one: Owned, wells: Wells) -> Callable[[], None] | None:
         p = one.parameter
         assert p.grad is not None
         return prepared(wells, one.latent, p.data, p.grad, self.state.get(p, {}), self.param_groups[one.group])
 
+    def _at_once(self, steps: dict[Owned, Callable[[], None]]) -> set[Owned]:
+        """Count the steps and make them; return the parameters that were moved."""
+        for one in steps:
+            self.state[one.parameter]["step"] += 1
+        for step in steps.values():  # one after the other: they drive all of Python out of the cache
+            step()
+        return set(steps)
+
     def _through_base(self, learning: list[Owned]) -> None:
         """Have the base optimiser make its step, of these latents and of parameters that are not binary."""
-        lent = [self._lend(one) for one in learning]
-        self.base.step()
-        for one, (weight, grad, before) in zip(learning, lent, strict=True):
-            self.method.settle(one.latent, before, self.param_groups[one.group]["lr"], self.course)
-            one.parameter.grad = None
-            one.parameter.data, one.parameter.grad = weight, grad
+        with ExitStack() as stack:
+            befores = [stack.enter_context(self._lent(one)) for one in learning]
+            self.base.step()
+            for one, before in zip(learning, befores, strict=True):
+                self.method.settle(one.latent, before, self.param_groups[one.group]["lr"], self.course)
 
-    def _lend(self, one: Owned) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Put the latents in the parameter's place; return what has to come back, and the latents if remembered."""
-        p, weight = one.parameter, one.parameter.data
-        grad = p.grad
+    @contextmanager
+    def _lent(self, one: Owned) -> Iterator[Tensor | None]:
+        """Put the latents in the parameter's place for a while; yield a copy of them if they are remembered."""
+        p, weight, grad = one.parameter, one.parameter.data, one.parameter.grad
         assert grad is not None
         made = self.method.gradient(one.latent, weight, grad, self.course)
         before = one.latent.clone() if self.method.remembers else None
-        p.grad = None
-        p.data = one.latent
-        p.grad = made
-        return weight, grad, before
+        try:
+            _put(p, one.latent, made)
+            yield before
+        finally:
+            _put(p, weight, grad)
+
+
+def _put(p: nn.Parameter, data: Tensor, grad: Tensor | None) -> None:
+    """Give a parameter other data and another gradient; the old one, which need not fit, goes first."""
+    p.grad = None
+    p.data = data
+    p.grad = grad
 
 
 @contextmanager
 def _aside(parameters: list[nn.Parameter]) -> Iterator[None]:
     """Take gradients away, so that the base optimiser leaves these parameters alone, and bring them back."""
     grads = [p.grad for p in parameters]
-    for p in parameters:
-        p.grad = None
-    yield
-    for p, grad in zip(parameters, grads, strict=True):
-        p.grad = grad
+    try:
+        for p in parameters:
+            p.grad = None
+        yield
+    finally:
+        for p, grad in zip(parameters, grads, strict=True):
+            p.grad = grad

@@ -52,9 +52,10 @@ def compiled() -> Callable[..., None] | None:
 def prepared(
     wells: Wells, theta: Tensor, weight: Tensor, grad: Tensor, state: dict[str, Any], group: dict[str, Any]
 ) -> Callable[[], None] | None:
-    """Count a step, and return what makes it in place, of latents, weights and Adam's state; None if it has to do it.
+    """Return what makes a step in place, of latents, weights and Adam's averages; None if Adam has to do it.
 
     A step can be made here on the CPU, in single precision and one piece, for a fused Adam that has made its first.
+    Who makes it counts it in the state.
 
     Args:
         wells: the numbers of the step.
@@ -70,8 +71,7 @@ def prepared(
     kernel = compiled() if all(map(_flat, tensors)) else None
     if kernel is None:
         return None
-    state["step"] += 1
-    done, (b1, b2) = float(state["step"]), group["betas"]
+    done, (b1, b2) = float(state["step"]) + 1, group["betas"]
     adam = (b1, b2, float(group["lr"]) / (1 - b1**done), sqrt(1 - b2**done), group["eps"])
     return partial(kernel, *(t.data_ptr() for t in tensors), theta.numel(), torch.get_num_threads(), *wells, *adam)
 

@@ -45,7 +45,7 @@ class Digital(AbstractCosts):
 
     def relaxation(self, work: Workload) -> list[Figure]:
         """Return what the products of one relaxation cost."""
-        return self.operations(work.products * work.phases.states)
+        return self.operations(work.products)
 
     def inputs(self, work: Workload) -> list[Figure]:
         """Return nothing: inputs are numbers already."""

@@ -40,7 +40,8 @@ class Workload:
 
     Args:
         widths: inputs, hidden layers, outputs.
-        network: mlp (no feedback), hopfield (layers with feedback) or dense (all units hear one another).
+        network: mlp (no feedback), hopfield (layers with feedback) or dense (all units hear one another, with one
+            weight a pair: symmetric, skew or interpolated; the structure `free` has another one for the way back).
         passes: of one relaxation, for machines that iterate; sweeps of an mlp.
         batch: samples of a training step.
         phases: of a training step.
@@ -99,9 +100,12 @@ class Workload:
 
     @property
     def products(self) -> float:
-        """Multiply-accumulates of one relaxation of one sample: inputs once, couplings in every pass."""
+        """Multiply-accumulates of one relaxation of one sample: couplings for every state in every pass, inputs once.
+
+        Both states of a dyad hear the same inputs, so that these add nothing to their difference.
+        """
         ways = 1 if self.network == "mlp" else 2
-        return self.input_weights + self.passes * ways * self.couplings
+        return self.input_weights + self.phases.states * self.passes * ways * self.couplings
 
     @property
     def turns(self) -> float:

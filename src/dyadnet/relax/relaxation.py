@@ -4,11 +4,13 @@ A relaxation is an order of updates, a solver and a stopping rule; it returns th
 are. Whatever the neurons make of their messages (free, nudged, clamped, dyads), this loop is the only one.
 """
 
+import sys
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
 from math import isnan, sqrt
+from types import FrameType
 
 import torch
 from torch import Tensor
@@ -31,7 +33,18 @@ class NotSettled(RuntimeError):
 
 
 class NotSettledWarning(UserWarning):
-    """A relaxation ended before the states had settled."""
+    """A relaxation ended before the states had settled.
+
+    Python shows a text once a line: what differs from batch to batch does not stand in it.
+
+    Attributes:
+        missing: how many samples have not settled.
+        residual: the largest of them.
+    """
+
+    def __init__(self, text: str, missing: int = 0, residual: float = 0.0) -> None:
+        super().__init__(text)
+        self.missing, self.residual = missing, residual
 
 
 @dataclass(frozen=True)
@@ -221,11 +234,17 @@ def complain(solution: Solution, relaxation: Relaxation) -> None:
     counted = isinstance(relaxation.stop, Count)  # who asks for a number of passes has decided
     if (counted and not relaxation.strict) or bool(solution.converged.all()):
         return
-    missing = int((~solution.converged).sum())
-    message = (
-        f"{missing} of {len(solution.converged)} samples have not settled after {solution.iterations} passes "
-        f"(residual {float(solution.residual.max()):.1e}): allow more passes, another solver or smaller weights"
-    )
+    missing, residual = int((~solution.converged).sum()), float(solution.residual.max())
+    unsettled = f"samples have not settled after {solution.iterations} passes"
+    advice = "allow more passes, another solver or smaller weights"
     if relaxation.strict:
-        raise NotSettled(message)
-    warnings.warn(message, NotSettledWarning, stacklevel=4)
+        raise NotSettled(f"{missing} of {len(solution.converged)} {unsettled} (residual {residual:.1e}): {advice}")
+    warnings.warn(NotSettledWarning(f"{unsettled}: {advice}", missing, residual), stacklevel=_outside(sys._getframe()))
+
+
+def _outside(frame: FrameType | None) -> int:
+    """The level, above a frame, of the first one that is neither ours nor PyTorch's: the user's own line."""
+    level = 1
+    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] in ("dyadnet", "torch"):
+        frame, level = frame.f_back, level + 1
+    return level
