@@ -233,6 +233,36 @@ def test_a_plain_function_becomes_a_loss_with_the_gradient_of_autograd():
         loss.proximal(a, y, 0.1)
 
 
+@pytest.mark.parametrize("batch", [1, 5])
+@pytest.mark.parametrize("weight", [None, torch.tensor([1.0, 2.0, 0.5, 3.0])], ids=["plain", "weighted"])
+def test_losses_of_pytorch_are_taken_sample_by_sample(batch, weight):
+    weight = None if weight is None else weight.double()
+    a, y = torch.randn(batch, 4), torch.randint(4, (batch,))
+    loss = as_loss(nn.CrossEntropyLoss(weight=weight, reduction="none"))
+    scale = torch.ones(batch) if weight is None else weight[y]
+    assert_close(loss(a, y), scale * cross_entropy(a, y))
+    assert_close(loss.gradient(a, y), scale[:, None] * cross_entropy.gradient(a, y))
+
+
+@pytest.mark.parametrize("batch", [1, 5])
+@pytest.mark.parametrize(
+    ("function", "said"),
+    [
+        (nn.CrossEntropyLoss(), r"\(\)"),
+        (nn.CrossEntropyLoss(weight=torch.ones(4, dtype=torch.float64)), r"\(\)"),
+        (nn.CrossEntropyLoss(reduction="sum"), r"\(\)"),
+        (lambda output, y: output.square(), r"\([15], 4\)"),
+        (lambda output, y: output.square().sum(1, keepdim=True), r"\([15], 1\)"),
+    ],
+)
+def test_losses_of_another_shape_are_refused(batch, function, said):
+    loss, a, y = as_loss(function), torch.randn(batch, 4), torch.randint(4, (batch,))
+    for call in (loss, loss.gradient):
+        with pytest.raises(ValueError, match=rf"one value a sample, of shape \({batch},\), not {said}: take") as caught:
+            call(a, y)
+        assert "\n" not in str(caught.value)
+
+
 def test_a_loss_stays_itself():
     assert as_loss(squared_error) is squared_error
     assert isinstance(as_loss(lambda output, y: output.sum(1)), CustomLoss)

@@ -12,6 +12,7 @@ The proximal step is the exact minimiser (maximiser) of an output layer of energ
 import abc
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import inf
 
 import torch
 from jaxtyping import Float, Inexact
@@ -27,6 +28,7 @@ class AbstractLoss(abc.ABC):
 
     Attributes:
         curvature: the largest eigenvalue of the Hessian in the output; a proximal step needs `c > -1 / curvature`.
+            Infinite where it is not known.
         exact: whether it has a proximal step.
         quadratic: whether it is the squared error.
     """
@@ -181,17 +183,28 @@ class CustomLoss(AbstractLoss):
     """
 
     function: Callable[[Tensor, Tensor], Tensor]
+    curvature = inf  # nobody knows
     exact = False
 
     def __call__(self, output: Outputs, y: Tensor) -> Float[Tensor, "batch"]:
-        """Return `function(output, y)`, `(batch,)`."""
-        return self.function(output, y)
+        """Return `function(output, y)`, `(batch,)`.
+
+        Raises:
+            ValueError: if it is not one value a sample, for a mean would make rules disagree about the size of a nudge.
+        """
+        value = self.function(output, y)
+        if value.shape != output.shape[:1]:
+            raise ValueError(
+                f"a loss gives one value a sample, of shape {tuple(output.shape[:1])}, not {tuple(value.shape)}: "
+                "take reduction='none', and sum over all but the batch"
+            )
+        return value
 
     def gradient(self, output: Outputs, y: Tensor) -> Outputs:
         """Return the gradient with respect to `output`."""
         with torch.enable_grad():
             leaf = output.detach().requires_grad_()
-            return torch.autograd.grad(self.function(leaf, y).sum(), leaf)[0]
+            return torch.autograd.grad(self(leaf, y).sum(), leaf)[0]
 
     def proximal(self, a: Outputs, y: Tensor, strength: Strength) -> Outputs:
         """Refuse: the library cannot know the step of a function that it has not seen."""
