@@ -350,7 +350,7 @@ MUTATIONS = [
         "share = strength / (1 + strength)",
         "share = strength / (1 - strength)",
     ),
-    Mutation("Hessian of cross-entropy with the wrong sign", LOSS, "- q[:, :, None]", "+ q[:, :, None]"),
+    Mutation("Hessian of cross-entropy with the wrong sign", LOSS, "torch.addcmul(a, b, u)", "torch.addcmul(a, -b, u)"),
     Mutation("curvature of cross-entropy", LOSS, "curvature = 0.5", "curvature = 0.25"),
     Mutation("sign of the targets in the gradient of cross-entropy", LOSS, "return p.sub_(y)", "return p.add_(y)"),
     Mutation("labels are not checked", LOSS, "not y.is_cuda and y.numel()", "False and y.numel()"),

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from dyadnet import cross_entropy, squared_error
-from dyadnet.loss import AbstractLoss, CustomLoss, as_loss, one_hot
+from dyadnet.loss import AbstractLoss, CustomLoss, _newton_step, as_loss, one_hot
 
 losses = pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
 by_name = pytest.mark.parametrize("name", LOSSES)
@@ -130,6 +130,24 @@ def test_the_exact_step_of_cross_entropy_is_stationary_up_to_its_bound(a, streng
 
 def test_the_exact_step_of_cross_entropy_stands_certainty_at_strength_minus_one():
     assert unbalance(cross_entropy, torch.tensor([[50.0, 0.0, 0.0]]), torch.tensor([1]), -1.0) < 1e-10
+
+
+@pytest.mark.parametrize("c", [-1.9, -1.0, -0.5, 0.0, 0.3, 5.0, 100.0, 1.5j, 0.9 - 0.4j])
+@pytest.mark.parametrize("classes", [2, 10, 100])
+def test_newton_steps_solve_their_equations(c, classes):
+    a, r = 3 * torch.randn(8, classes), torch.randn(8, classes)
+    for p in (a.softmax(1), soft(a), torch.eye(classes)[:1].expand(8, -1)):
+        hessian = torch.diag_embed(p) - p[:, :, None] * p[:, None]
+        expected = torch.linalg.solve(torch.eye(classes) + c * hessian, r.to((c * p).dtype))
+        assert_close(_newton_step(p, r.to(expected.dtype), torch.tensor(c)), expected, rtol=1e-12, atol=1e-12)
+
+
+def test_newton_steps_stand_a_class_of_which_one_plus_cp_is_nothing():
+    p = torch.tensor([[0.8, 0.15, 0.05]])
+    hessian = torch.diag_embed(p) - p[:, :, None] * p[:, None]
+    for c in (-1 / 0.8, -1.25 - 1e-9, -1.25 + 1e-12):
+        expected = torch.linalg.solve(torch.eye(3) + c * hessian, torch.tensor([[1.0, -2.0, 3.0]]))
+        assert_close(_newton_step(p, torch.tensor([[1.0, -2.0, 3.0]]), c), expected, rtol=1e-12, atol=1e-12)
 
 
 @by_name

@@ -166,11 +166,19 @@ def _descend(residual: Callable[[Tensor], Tensor], s: Tensor, r: Tensor, step: T
     return (s, r) if torch.equal(trial, s) else (trial, residual(trial))
 
 
-def _newton_step(p: Tensor, r: Tensor, strength: Strength) -> Tensor:
-    """Return `(I + strength (diag(p) - p p^T))^{-1} r`, a row a sample."""
-    q = strength * p
-    hessian = torch.diag_embed(1 + q) - q[:, :, None] * p[:, None, :]
-    return torch.linalg.solve(hessian, r)
+def _newton_step(p: Tensor, r: Tensor, c: Strength) -> Tensor:
+    """Return the solution of `(I + c (diag(p) - p p^T)) x = r`, a row a sample, in O(classes).
+
+        (1 + c p_i) x_i = r_i + c p_i u,      u = sum_i p_i x_i,      sum_i x_i = sum_i r_i
+
+    For `c <= -1` the factor of the largest p may vanish: its row gives way to the sum of all.
+    """
+    m, total = p.argmax(1, keepdim=True), r.sum(1, keepdim=True)
+    p_m, q = p.gather(1, m), (c * p).scatter(1, m, 0)
+    a, b = r.scatter(1, m, 0) / (1 + q), q / (1 + q)  # x = a + b u but in row m
+    u = (p_m * total + ((p - p_m) * a).sum(1, keepdim=True)) / (1 - ((p - p_m) * b).sum(1, keepdim=True))
+    x = torch.addcmul(a, b, u)
+    return x.scatter(1, m, total - x.sum(1, keepdim=True))
 
 
 @dataclass(frozen=True)
