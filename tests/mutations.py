@@ -196,12 +196,12 @@ MUTATIONS = [
     # rules
     Mutation("backward overwrites", BASE, "parameter.grad.add_(grad)", "grad"),
     Mutation("backward keeps what is there", BASE, "parameter.grad.add_(grad)", "parameter.grad"),
-    Mutation("multiplier without the mean loss", LAGRANGIAN, "y) / len(x)", "y)"),
+    Mutation("multiplier without the mean loss", LAGRANGIAN, "rows(drive)) / len(x)", "rows(drive))"),
     Mutation(
         "multiplier at the drive, not at the state",
         LAGRANGIAN,
-        "loss.gradient(activation.f(drive), y)",
-        "loss.gradient(drive, y)",
+        "loss.gradient(activation.f(drive), rows(drive))",
+        "loss.gradient(drive, rows(drive))",
     ),
     Mutation(
         "derivative of the activation forgotten",

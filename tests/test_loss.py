@@ -11,8 +11,9 @@ from hypothesis.extra import numpy as npst
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from dyadnet import cross_entropy, squared_error
-from dyadnet.loss import AbstractLoss, CustomLoss, _newton_step, as_loss, one_hot
+import dyadnet.loss
+from dyadnet import Dyadic, EquilibriumPropagation, Layered, RecurrentBackprop, cross_entropy, squared_error
+from dyadnet.loss import AbstractLoss, CustomLoss, _fitting, _newton_step, as_loss, one_hot
 
 losses = pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
 by_name = pytest.mark.parametrize("name", LOSSES)
@@ -197,6 +198,42 @@ def test_a_nudge_away_from_the_target_beyond_the_bound_is_refused(loss, excess):
         loss.proximal(torch.zeros(1, 4), torch.tensor([0]), -bound - excess)
     assert "\n" not in str(caught.value)
     loss.proximal(torch.zeros(1, 4), torch.tensor([0]), -bound + 0.01)
+
+
+@pytest.fixture
+def classes_seen(monkeypatch):
+    """The number of times that classes were looked at, by their being appended to a list."""
+    seen = []
+
+    def counted(y: Tensor, output: Tensor) -> Tensor:
+        if not y.is_floating_point():
+            seen.append(y)
+        return _fitting(y, output)
+
+    monkeypatch.setattr(dyadnet.loss, "_fitting", counted)
+    return seen
+
+
+@losses
+def test_classes_are_looked_at_once_for_all_steps_of_a_nudge(loss, classes_seen):
+    y, a = torch.tensor([0, 1, 2, 3, 0]), torch.randn(4, 5, 4)
+    step = loss.nudge(y, 0.3)
+    found = [step(each) for each in a]
+    assert len(classes_seen) == 1
+    for each, s in zip(a, found, strict=True):
+        assert_close(s + 0.3 * loss.gradient(s, y), each)
+
+
+@losses
+@pytest.mark.parametrize("rule", [RecurrentBackprop(), EquilibriumPropagation(0.1), Dyadic(0.1)], ids=repr)
+def test_a_relaxation_looks_at_classes_once_a_phase(loss, rule, classes_seen):
+    net = Layered.from_sequential(nn.Sequential(nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 4)), 1.0)
+    with torch.no_grad():
+        for p in net.parameters():
+            p.mul_(0.3)
+    step = rule.estimate(net, loss, torch.randn(6, 3), torch.arange(6) % 4)
+    assert step.passes > 5
+    assert len(classes_seen) <= 3  # two phases, and the value itself
 
 
 # --- targets ---

@@ -51,7 +51,8 @@ class AbstractLoss(abc.ABC):
 
     def nudge(self, y: Tensor, strength: Strength) -> Callable[[Outputs], Outputs]:
         """Return the proximal step as a function of the output, for many steps with the same targets."""
-        return lambda a: self.proximal(a, y, strength)
+        rows = held(self, y)
+        return lambda a: self.proximal(a, rows(a), strength)
 
     @abc.abstractmethod
     def proximal(self, a: Outputs, y: Tensor, strength: Strength) -> Outputs:
@@ -99,10 +100,11 @@ class SquaredError(AbstractLoss):
         return output - one_hot(y, output)
 
     def nudge(self, y: Tensor, strength: Strength) -> Callable[[Outputs], Outputs]:
-        """Return `a -> (a + strength y) / (1 + strength)`, its share of the target computed once."""
+        """Return `a -> (a + strength y) / (1 + strength)`."""
         _check_strength("squared error", strength, self.curvature)
         share = strength / (1 + strength)
-        return lambda a: torch.lerp(a, one_hot(y, a), share)
+        rows = held(self, y)
+        return lambda a: torch.lerp(a, rows(a), share)
 
     def proximal(self, a: Outputs, y: Tensor, strength: Strength) -> Outputs:
         """Return `(a + strength y) / (1 + strength)`."""
@@ -132,9 +134,18 @@ class CrossEntropy(AbstractLoss):
             return p.sub_(y)
         return p.scatter_add_(1, y[:, None], p.new_full((len(y), 1), -1.0))
 
-    def proximal(self, a: Outputs, y: Tensor, strength: Strength) -> Outputs:
-        """Solve `s + strength grad l(s) = a` by Newton's method with step halving, to machine precision."""
+    def nudge(self, y: Tensor, strength: Strength) -> Callable[[Outputs], Outputs]:
+        """Return the solution of `s + strength grad l(s) = a` as a function of a, its targets checked once."""
         _check_strength("cross-entropy", strength, self.curvature)
+        rows = held(self, y)
+        return lambda a: self._solved(a, rows(a), strength)
+
+    def proximal(self, a: Outputs, y: Tensor, strength: Strength) -> Outputs:
+        """Return the solution of `s + strength grad l(s) = a`."""
+        return self.nudge(y, strength)(a)
+
+    def _solved(self, a: Tensor, y: Tensor, strength: Strength) -> Tensor:
+        """Solve by Newton's method with step halving, to machine precision."""
 
         def residual(s: Tensor) -> Tensor:
             return s + strength * self.gradient(s, y) - a
@@ -228,6 +239,23 @@ cross_entropy = CrossEntropy()
 def as_loss(loss: Loss) -> AbstractLoss:
     """Return `loss` itself, or a plain function `(output, y) -> (batch,)` as a loss."""
     return loss if isinstance(loss, AbstractLoss) else CustomLoss(loss)
+
+
+def fitted(loss: AbstractLoss, y: Tensor, output: Outputs) -> Tensor:
+    """Return targets that need no check at every use: rows, or as they are for a loss of one's own."""
+    return one_hot(y, output) if loss.exact else y
+
+
+def held(loss: AbstractLoss, y: Tensor) -> Callable[[Outputs], Tensor]:
+    """Return `output -> fitted targets`, made from the first output and held for all passes of a relaxation."""
+    made: list[Tensor] = []
+
+    def rows(output: Outputs) -> Tensor:
+        if not made:
+            made.append(fitted(loss, y, output))
+        return made[0]
+
+    return rows
 
 
 def one_hot(y: Tensor, output: Outputs) -> Outputs:

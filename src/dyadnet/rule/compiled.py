@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, fx
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from dyadnet.loss import AbstractLoss, Loss, as_loss, one_hot
+from dyadnet.loss import AbstractLoss, Loss, as_loss, fitted
 from dyadnet.network.base import AbstractNetwork
 from dyadnet.network.state import States
 from dyadnet.rule.base import AbstractRule, Estimate
@@ -58,7 +58,7 @@ class CompiledRule(AbstractRule):
         if net is not self.net or as_loss(loss) != self.loss or states is not None or keep_states or not self._fits(x):
             return self.rule.estimate(net, loss, x, y, states=states, generator=generator, keep_states=keep_states)
         with torch.no_grad():
-            value, output, *grads = self.run(x, _targets(self.loss, y, self.output))
+            value, output, *grads = self.run(x, fitted(self.loss, y, self.output))
         return Estimate(value, output, dict(zip(net.parameters(), grads, strict=True)), passes=self.passes)
 
     def _fits(self, x: Tensor) -> bool:
@@ -105,7 +105,8 @@ def compiled(
 
     try:
         graph = make_fx(estimate, decomposition_table={torch.ops.aten.add.Tensor: _scaled_sum})(
-            x, _targets(loss, y, once.output)
+            x,
+            fitted(loss, y, once.output),  # so that the graph need not check them
         )
     except RuntimeError as error:
         raise ValueError(
@@ -120,11 +121,6 @@ def compiled(
 def _scaled_sum(a: Any, b: Any, *, alpha: float = 1) -> Any:
     """Write `a + alpha b` out: where `b` is a product, Inductor makes `addmm` of it and loses `alpha` (torch 2.13)."""
     return NotImplemented if alpha == 1 else a + alpha * b
-
-
-def _targets(loss: AbstractLoss, y: Tensor, output: Tensor) -> Tensor:
-    """Classes as soft labels, which need no check of their range in the graph."""
-    return one_hot(y, output) if loss.exact else y
 
 
 def _random(node: fx.Node) -> bool:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from dyadnet.activation import IDENTITY, Activation
-from dyadnet.loss import AbstractLoss, Loss, as_loss
+from dyadnet.loss import AbstractLoss, Loss, as_loss, held
 from dyadnet.network.base import AbstractNetwork
 from dyadnet.network.state import AbstractMovable, AbstractState, Neuron, States
 from dyadnet.relax.propagate import chain, propagate
@@ -94,10 +94,12 @@ class Multiplied(AbstractMovable):
 def multiplied(activations: Sequence[Activation], loss: AbstractLoss, x: Tensor, y: Tensor) -> Neuron:
     """Return what layers with multipliers make of their messages; the loss adds its gradient to that of the output."""
 
+    rows = held(loss, y)
+
     def neuron(k: int, drive: Tensor, multiplier: Tensor | None, before: AbstractState | None) -> AbstractState:
         activation = activations[k - 1]
         if k == len(activations):
-            own = loss.gradient(activation.f(drive), y) / len(x)
+            own = loss.gradient(activation.f(drive), rows(drive)) / len(x)
             multiplier = own if multiplier is None else multiplier + own
         return Multiplied(drive, multiplier, activation)
 
