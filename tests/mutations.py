@@ -352,7 +352,7 @@ MUTATIONS = [
     ),
     Mutation("Hessian of cross-entropy with the wrong sign", LOSS, "torch.addcmul(a, b, u)", "torch.addcmul(a, -b, u)"),
     Mutation("curvature of cross-entropy", LOSS, "curvature = 0.5", "curvature = 0.25"),
-    Mutation("sign of the targets in the gradient of cross-entropy", LOSS, "return p.sub_(y)", "return p.add_(y)"),
+    Mutation("sign of the targets in the gradient of cross-entropy", LOSS, "torch.addcmul(-y,", "torch.addcmul(y,"),
     Mutation("labels are not checked", LOSS, "not y.is_cuda and y.numel()", "False and y.numel()"),
     Mutation("slope of the sigmoid", ACTIVATION, "slope=0.25", "slope=1.0"),
     Mutation("inverse of the unit sigmoid", ACTIVATION, "_sigmoid_inverse(s) / 4", "_sigmoid_inverse(s)"),

@@ -64,6 +64,21 @@ def test_gradients_are_those_of_autograd_for_classes_and_for_real_targets(loss, 
         assert_close(loss.gradient(a, y), expected, rtol=1e-12, atol=1e-12)
 
 
+@given(a=rows)
+def test_labels_that_do_not_sum_to_one_weigh_the_cross_entropy(a):
+    a = torch.tensor(a)
+    y, classes = 3 * torch.rand_like(a), torch.arange(len(a)) % a.shape[1]
+    y[0] = 0  # a sample that does not count
+    leaf = a.clone().requires_grad_()
+    assert_close(cross_entropy.gradient(a, y), torch.autograd.grad(cross_entropy(leaf, y).sum(), leaf)[0])
+    twice = 2 * one_hot(classes, a)
+    assert_close(cross_entropy.proximal(a, twice, -0.9), cross_entropy.proximal(a, classes, -1.8), rtol=1e-9, atol=1e-9)
+    for strength in (-1.9 / float(y.sum(1).max()), 0.5, 20.0):
+        assert unbalance(cross_entropy, a, y, strength) < 1e-9
+    with pytest.raises(ValueError, match="with strength 2, but its exact step needs a strength below 2"):
+        cross_entropy.proximal(a, twice, -1.0)
+
+
 def test_squared_error_takes_outputs_of_any_shape():
     output, y = torch.randn(3, 2, 4, 4), torch.randn(3, 2, 4, 4)
     assert_close(squared_error(output, y), (output - y).square().sum((1, 2, 3)) / 2)

@@ -45,6 +45,10 @@ class AbstractLoss(abc.ABC):
     def gradient(self, output: Outputs, y: Tensor) -> Outputs:
         """Return `grad l` of every sample with respect to its output, of the output's shape."""
 
+    def mass(self, y: Tensor) -> Strength:
+        """Return by how much these targets multiply the curvature: 1, but where soft labels do not sum to 1."""
+        return 1.0
+
     def applied(self, strength: Strength) -> Strength:
         """Return the strength of a nudge where this one is asked for: the same, but in circuits."""
         return strength
@@ -59,7 +63,7 @@ class AbstractLoss(abc.ABC):
         """Return the stationary point of `strength l(s, y) + 1/2 |s - a|^2`.
 
         Raises:
-            ValueError: if `strength <= -1 / curvature`, where that point is not unique.
+            ValueError: if `strength mass(y) <= -1 / curvature`, where that point is not unique.
         """
 
 
@@ -115,7 +119,8 @@ class SquaredError(AbstractLoss):
 class CrossEntropy(AbstractLoss):
     """`l(s, y) = -sum_i y_i log softmax(s)_i` over the classes of an output `(batch, classes)`.
 
-    `y` holds integer classes `(batch,)`, or soft labels `(batch, classes)`: distributions over the classes.
+    `y` holds integer classes `(batch,)`, or soft labels `(batch, classes)`: distributions over the classes, or any
+    weights of them, whose sum multiplies the curvature.
 
     >>> cross_entropy(torch.zeros(1, 4), torch.tensor([2])).exp()
     tensor([4.])
@@ -128,15 +133,17 @@ class CrossEntropy(AbstractLoss):
         return nn.functional.cross_entropy(output, _fitting(y, output), reduction="none")
 
     def gradient(self, output: Outputs, y: Tensor) -> Outputs:
-        """Return `softmax(output) - y`."""
-        y, p = _fitting(y, output), output.softmax(1)
-        if y.dtype.is_floating_point:
-            return p.sub_(y)
-        return p.scatter_add_(1, y[:, None], p.new_full((len(y), 1), -1.0))
+        """Return `sum_i y_i softmax(output) - y`."""
+        y = one_hot(y, output)
+        return torch.addcmul(-y, y.sum(1, keepdim=True), output.softmax(1))
+
+    def mass(self, y: Tensor) -> Strength:
+        """Return the sum of every sample's soft labels, `(batch, 1)`; 1 for classes."""
+        return y.sum(-1, keepdim=True) if y.dtype.is_floating_point else 1.0
 
     def nudge(self, y: Tensor, strength: Strength) -> Callable[[Outputs], Outputs]:
         """Return the solution of `s + strength grad l(s) = a` as a function of a, its targets checked once."""
-        _check_strength("cross-entropy", strength, self.curvature)
+        _check_strength("cross-entropy", strength * self.mass(y), self.curvature)
         rows = held(self, y)
         return lambda a: self._solved(a, rows(a), strength)
 
@@ -147,12 +154,14 @@ class CrossEntropy(AbstractLoss):
     def _solved(self, a: Tensor, y: Tensor, strength: Strength) -> Tensor:
         """Solve by Newton's method with step halving, to machine precision."""
 
+        c = strength * y.sum(1, keepdim=True)
+
         def residual(s: Tensor) -> Tensor:
             return s + strength * self.gradient(s, y) - a
 
         s, r = a, residual(a)
         for _ in range(100):
-            shorter, r_shorter = _descend(residual, s, r, _newton_step(s.softmax(1), r, strength))
+            shorter, r_shorter = _descend(residual, s, r, _newton_step(s.softmax(1), r, c))
             if not (r_shorter.abs().max() < r.abs().max()):  # rounding has the last word
                 break
             s, r = shorter, r_shorter

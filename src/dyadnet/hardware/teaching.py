@@ -55,6 +55,10 @@ class Taught(AbstractLoss):
         """Return the loss of every sample."""
         return self.loss(output, y)
 
+    def mass(self, y: Tensor) -> Strength:
+        """Return that of the loss."""
+        return self.loss.mass(y)
+
     def applied(self, strength: Strength) -> Strength:
         """Return the strength that the circuit applies where this one is asked for."""
         if isinstance(strength, Tensor) and not strength.is_complex():

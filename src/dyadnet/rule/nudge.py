@@ -19,7 +19,7 @@ def nudged(net: AbstractNetwork, loss: AbstractLoss, y: Tensor, strength: Streng
         ValueError: for a nudge away from the target beyond the bound of the network or of the loss.
     """
     strength = loss.applied(strength)
-    net.check_nudge(loss, strength)
+    net.check_nudge(loss, strength * loss.mass(y))
     stiffness = net.stiffness(last)
     if stiffness is not None and loss.exact:
         step = loss.nudge(y, strength / stiffness)
