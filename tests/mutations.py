@@ -196,18 +196,18 @@ MUTATIONS = [
     # rules
     Mutation("backward overwrites", BASE, "parameter.grad.add_(grad)", "grad"),
     Mutation("backward keeps what is there", BASE, "parameter.grad.add_(grad)", "parameter.grad"),
-    Mutation("multiplier without the mean loss", LAGRANGIAN, "rows(drive)) / len(x)", "rows(drive))"),
+    Mutation("multiplier without the mean loss", LAGRANGIAN, "rows(s)) / len(x)", "rows(s))"),
     Mutation(
         "multiplier at the drive, not at the state",
         LAGRANGIAN,
-        "loss.gradient(activation.f(drive), rows(drive))",
-        "loss.gradient(drive, rows(drive))",
+        "loss.gradient(s, rows(s))",
+        "loss.gradient(drive, rows(s))",
     ),
     Mutation(
         "derivative of the activation forgotten",
         LAGRANGIAN,
-        "torch.autograd.grad(self.activation.f(leaf), leaf, self.multiplier)[0]",
-        "self.multiplier",
+        "activation.derivative(drive, s) * multiplier,",
+        "multiplier,",
     ),
     # message passing
     Mutation("gradients of a stage replace those before", PROPAGATE, "merge(grads, found)", "grads.update(found)"),
