@@ -67,6 +67,15 @@ def test_the_derivative_is_that_of_the_module(name):
 
 
 @names
+def test_at_a_kink_module_function_and_formula_have_the_same_slope(name):
+    activation = known(name)
+    a = torch.tensor([0.0, *activation.kinks], dtype=torch.float64, requires_grad=True)
+    module, function = (torch.autograd.grad(f(a).sum(), a)[0] for f in (ACTIVATIONS[name](), activation.f))
+    assert_close(function, module, rtol=0, atol=0)
+    assert_close(activation.derivative(a.detach(), activation.f(a.detach())), module, rtol=0, atol=0)
+
+
+@names
 def test_kinks_are_where_the_slope_jumps(name):
     activation, step = known(name), 1e-4
     kinks = [kink for kink in activation.kinks if abs(kink) < 10]

@@ -11,8 +11,9 @@ from hypothesis.extra import numpy as npst
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from dyadnet import cross_entropy, squared_error
-from dyadnet.loss import AbstractLoss, CustomLoss, as_loss, one_hot
+import dyadnet.loss
+from dyadnet import Dyadic, EquilibriumPropagation, Layered, RecurrentBackprop, cross_entropy, squared_error
+from dyadnet.loss import AbstractLoss, CustomLoss, _fitting, _newton_step, as_loss, one_hot
 
 losses = pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
 by_name = pytest.mark.parametrize("name", LOSSES)
@@ -61,6 +62,21 @@ def test_gradients_are_those_of_autograd_for_classes_and_for_real_targets(loss, 
         leaf = a.clone().requires_grad_()
         expected = torch.autograd.grad(loss(leaf, y).sum(), leaf)[0]
         assert_close(loss.gradient(a, y), expected, rtol=1e-12, atol=1e-12)
+
+
+@given(a=rows)
+def test_labels_that_do_not_sum_to_one_weigh_the_cross_entropy(a):
+    a = torch.tensor(a)
+    y, classes = 3 * torch.rand_like(a), torch.arange(len(a)) % a.shape[1]
+    y[0] = 0  # a sample that does not count
+    leaf = a.clone().requires_grad_()
+    assert_close(cross_entropy.gradient(a, y), torch.autograd.grad(cross_entropy(leaf, y).sum(), leaf)[0])
+    twice = 2 * one_hot(classes, a)
+    assert_close(cross_entropy.proximal(a, twice, -0.9), cross_entropy.proximal(a, classes, -1.8), rtol=1e-9, atol=1e-9)
+    for strength in (-1.9 / float(y.sum(1).max()), 0.5, 20.0):
+        assert unbalance(cross_entropy, a, y, strength) < 1e-9
+    with pytest.raises(ValueError, match="with strength 2, but its exact step needs a strength below 2"):
+        cross_entropy.proximal(a, twice, -1.0)
 
 
 def test_squared_error_takes_outputs_of_any_shape():
@@ -132,6 +148,24 @@ def test_the_exact_step_of_cross_entropy_stands_certainty_at_strength_minus_one(
     assert unbalance(cross_entropy, torch.tensor([[50.0, 0.0, 0.0]]), torch.tensor([1]), -1.0) < 1e-10
 
 
+@pytest.mark.parametrize("c", [-1.9, -1.0, -0.5, 0.0, 0.3, 5.0, 100.0, 1.5j, 0.9 - 0.4j])
+@pytest.mark.parametrize("classes", [2, 10, 100])
+def test_newton_steps_solve_their_equations(c, classes):
+    a, r = 3 * torch.randn(8, classes), torch.randn(8, classes)
+    for p in (a.softmax(1), soft(a), torch.eye(classes)[:1].expand(8, -1)):
+        hessian = torch.diag_embed(p) - p[:, :, None] * p[:, None]
+        expected = torch.linalg.solve(torch.eye(classes) + c * hessian, r.to((c * p).dtype))
+        assert_close(_newton_step(p, r.to(expected.dtype), torch.tensor(c)), expected, rtol=1e-12, atol=1e-12)
+
+
+def test_newton_steps_stand_a_class_of_which_one_plus_cp_is_nothing():
+    p = torch.tensor([[0.8, 0.15, 0.05]])
+    hessian = torch.diag_embed(p) - p[:, :, None] * p[:, None]
+    for c in (-1 / 0.8, -1.25 - 1e-9, -1.25 + 1e-12):
+        expected = torch.linalg.solve(torch.eye(3) + c * hessian, torch.tensor([[1.0, -2.0, 3.0]]))
+        assert_close(_newton_step(p, torch.tensor([[1.0, -2.0, 3.0]]), c), expected, rtol=1e-12, atol=1e-12)
+
+
 @by_name
 @pytest.mark.parametrize("strength", [-0.4, 0.1, 0.5, 2.0])
 def test_the_exact_step_minimises_as_a_search_does(name, strength):
@@ -179,6 +213,42 @@ def test_a_nudge_away_from_the_target_beyond_the_bound_is_refused(loss, excess):
         loss.proximal(torch.zeros(1, 4), torch.tensor([0]), -bound - excess)
     assert "\n" not in str(caught.value)
     loss.proximal(torch.zeros(1, 4), torch.tensor([0]), -bound + 0.01)
+
+
+@pytest.fixture
+def classes_seen(monkeypatch):
+    """The number of times that classes were looked at, by their being appended to a list."""
+    seen = []
+
+    def counted(y: Tensor, output: Tensor) -> Tensor:
+        if not y.is_floating_point():
+            seen.append(y)
+        return _fitting(y, output)
+
+    monkeypatch.setattr(dyadnet.loss, "_fitting", counted)
+    return seen
+
+
+@losses
+def test_classes_are_looked_at_once_for_all_steps_of_a_nudge(loss, classes_seen):
+    y, a = torch.tensor([0, 1, 2, 3, 0]), torch.randn(4, 5, 4)
+    step = loss.nudge(y, 0.3)
+    found = [step(each) for each in a]
+    assert len(classes_seen) == 1
+    for each, s in zip(a, found, strict=True):
+        assert_close(s + 0.3 * loss.gradient(s, y), each)
+
+
+@losses
+@pytest.mark.parametrize("rule", [RecurrentBackprop(), EquilibriumPropagation(0.1), Dyadic(0.1)], ids=repr)
+def test_a_relaxation_looks_at_classes_once_a_phase(loss, rule, classes_seen):
+    net = Layered.from_sequential(nn.Sequential(nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 4)), 1.0)
+    with torch.no_grad():
+        for p in net.parameters():
+            p.mul_(0.3)
+    step = rule.estimate(net, loss, torch.randn(6, 3), torch.arange(6) % 4)
+    assert step.passes > 5
+    assert len(classes_seen) <= 3  # two phases, and the value itself
 
 
 # --- targets ---
@@ -231,6 +301,36 @@ def test_a_plain_function_becomes_a_loss_with_the_gradient_of_autograd():
     assert not a.requires_grad
     with pytest.raises(ValueError, match="output='linear'"):
         loss.proximal(a, y, 0.1)
+
+
+@pytest.mark.parametrize("batch", [1, 5])
+@pytest.mark.parametrize("weight", [None, torch.tensor([1.0, 2.0, 0.5, 3.0])], ids=["plain", "weighted"])
+def test_losses_of_pytorch_are_taken_sample_by_sample(batch, weight):
+    weight = None if weight is None else weight.double()
+    a, y = torch.randn(batch, 4), torch.randint(4, (batch,))
+    loss = as_loss(nn.CrossEntropyLoss(weight=weight, reduction="none"))
+    scale = torch.ones(batch) if weight is None else weight[y]
+    assert_close(loss(a, y), scale * cross_entropy(a, y))
+    assert_close(loss.gradient(a, y), scale[:, None] * cross_entropy.gradient(a, y))
+
+
+@pytest.mark.parametrize("batch", [1, 5])
+@pytest.mark.parametrize(
+    ("function", "said"),
+    [
+        (nn.CrossEntropyLoss(), r"\(\)"),
+        (nn.CrossEntropyLoss(weight=torch.ones(4, dtype=torch.float64)), r"\(\)"),
+        (nn.CrossEntropyLoss(reduction="sum"), r"\(\)"),
+        (lambda output, y: output.square(), r"\([15], 4\)"),
+        (lambda output, y: output.square().sum(1, keepdim=True), r"\([15], 1\)"),
+    ],
+)
+def test_losses_of_another_shape_are_refused(batch, function, said):
+    loss, a, y = as_loss(function), torch.randn(batch, 4), torch.randint(4, (batch,))
+    for call in (loss, loss.gradient):
+        with pytest.raises(ValueError, match=rf"one value a sample, of shape \({batch},\), not {said}: take") as caught:
+            call(a, y)
+        assert "\n" not in str(caught.value)
 
 
 def test_a_loss_stays_itself():

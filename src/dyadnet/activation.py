@@ -277,8 +277,8 @@ def _clip(lower: float, upper: float) -> Activation:
     """The hard sigmoid on [0, 1], the hard tanh on [-1, 1]."""
     return Activation(
         f"clip({lower:g}, {upper:g})",
-        partial(torch.clamp, min=lower, max=upper),
-        partial(torch.clamp_, min=lower, max=upper),
+        partial(nn.functional.hardtanh, min_val=lower, max_val=upper),  # autograd's slope of a clamp is 1 at its ends
+        partial(nn.functional.hardtanh_, min_val=lower, max_val=upper),
         inverse=_identity,
         potential=half_square,
         derivative=partial(_clip_derivative, lower=lower, upper=upper),

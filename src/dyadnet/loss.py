@@ -12,6 +12,7 @@ The proximal step is the exact minimiser (maximiser) of an output layer of energ
 import abc
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import inf
 
 import torch
 from jaxtyping import Float, Inexact
@@ -27,6 +28,7 @@ class AbstractLoss(abc.ABC):
 
     Attributes:
         curvature: the largest eigenvalue of the Hessian in the output; a proximal step needs `c > -1 / curvature`.
+            Infinite where it is not known.
         exact: whether it has a proximal step.
         quadratic: whether it is the squared error.
     """
@@ -43,20 +45,25 @@ class AbstractLoss(abc.ABC):
     def gradient(self, output: Outputs, y: Tensor) -> Outputs:
         """Return `grad l` of every sample with respect to its output, of the output's shape."""
 
+    def mass(self, y: Tensor) -> Strength:
+        """Return by how much these targets multiply the curvature: 1, but where soft labels do not sum to 1."""
+        return 1.0
+
     def applied(self, strength: Strength) -> Strength:
         """Return the strength of a nudge where this one is asked for: the same, but in circuits."""
         return strength
 
     def nudge(self, y: Tensor, strength: Strength) -> Callable[[Outputs], Outputs]:
         """Return the proximal step as a function of the output, for many steps with the same targets."""
-        return lambda a: self.proximal(a, y, strength)
+        rows = held(self, y)
+        return lambda a: self.proximal(a, rows(a), strength)
 
     @abc.abstractmethod
     def proximal(self, a: Outputs, y: Tensor, strength: Strength) -> Outputs:
         """Return the stationary point of `strength l(s, y) + 1/2 |s - a|^2`.
 
         Raises:
-            ValueError: if `strength <= -1 / curvature`, where that point is not unique.
+            ValueError: if `strength mass(y) <= -1 / curvature`, where that point is not unique.
         """
 
 
@@ -97,10 +104,11 @@ class SquaredError(AbstractLoss):
         return output - one_hot(y, output)
 
     def nudge(self, y: Tensor, strength: Strength) -> Callable[[Outputs], Outputs]:
-        """Return `a -> (a + strength y) / (1 + strength)`, its share of the target computed once."""
+        """Return `a -> (a + strength y) / (1 + strength)`."""
         _check_strength("squared error", strength, self.curvature)
         share = strength / (1 + strength)
-        return lambda a: torch.lerp(a, one_hot(y, a), share)
+        rows = held(self, y)
+        return lambda a: torch.lerp(a, rows(a), share)
 
     def proximal(self, a: Outputs, y: Tensor, strength: Strength) -> Outputs:
         """Return `(a + strength y) / (1 + strength)`."""
@@ -111,7 +119,8 @@ class SquaredError(AbstractLoss):
 class CrossEntropy(AbstractLoss):
     """`l(s, y) = -sum_i y_i log softmax(s)_i` over the classes of an output `(batch, classes)`.
 
-    `y` holds integer classes `(batch,)`, or soft labels `(batch, classes)`: distributions over the classes.
+    `y` holds integer classes `(batch,)`, or soft labels `(batch, classes)`: distributions over the classes, or any
+    weights of them, whose sum multiplies the curvature.
 
     >>> cross_entropy(torch.zeros(1, 4), torch.tensor([2])).exp()
     tensor([4.])
@@ -124,22 +133,35 @@ class CrossEntropy(AbstractLoss):
         return nn.functional.cross_entropy(output, _fitting(y, output), reduction="none")
 
     def gradient(self, output: Outputs, y: Tensor) -> Outputs:
-        """Return `softmax(output) - y`."""
-        y, p = _fitting(y, output), output.softmax(1)
-        if y.dtype.is_floating_point:
-            return p.sub_(y)
-        return p.scatter_add_(1, y[:, None], p.new_full((len(y), 1), -1.0))
+        """Return `sum_i y_i softmax(output) - y`."""
+        y = one_hot(y, output)
+        return torch.addcmul(-y, y.sum(1, keepdim=True), output.softmax(1))
+
+    def mass(self, y: Tensor) -> Strength:
+        """Return the sum of every sample's soft labels, `(batch, 1)`; 1 for classes."""
+        return y.sum(-1, keepdim=True) if y.dtype.is_floating_point else 1.0
+
+    def nudge(self, y: Tensor, strength: Strength) -> Callable[[Outputs], Outputs]:
+        """Return the solution of `s + strength grad l(s) = a` as a function of a, its targets checked once."""
+        _check_strength("cross-entropy", strength * self.mass(y), self.curvature)
+        rows = held(self, y)
+        return lambda a: self._solved(a, rows(a), strength)
 
     def proximal(self, a: Outputs, y: Tensor, strength: Strength) -> Outputs:
-        """Solve `s + strength grad l(s) = a` by Newton's method with step halving, to machine precision."""
-        _check_strength("cross-entropy", strength, self.curvature)
+        """Return the solution of `s + strength grad l(s) = a`."""
+        return self.nudge(y, strength)(a)
+
+    def _solved(self, a: Tensor, y: Tensor, strength: Strength) -> Tensor:
+        """Solve by Newton's method with step halving, to machine precision."""
+
+        c = strength * y.sum(1, keepdim=True)
 
         def residual(s: Tensor) -> Tensor:
             return s + strength * self.gradient(s, y) - a
 
         s, r = a, residual(a)
         for _ in range(100):
-            shorter, r_shorter = _descend(residual, s, r, _newton_step(s.softmax(1), r, strength))
+            shorter, r_shorter = _descend(residual, s, r, _newton_step(s.softmax(1), r, c))
             if not (r_shorter.abs().max() < r.abs().max()):  # rounding has the last word
                 break
             s, r = shorter, r_shorter
@@ -164,11 +186,19 @@ def _descend(residual: Callable[[Tensor], Tensor], s: Tensor, r: Tensor, step: T
     return (s, r) if torch.equal(trial, s) else (trial, residual(trial))
 
 
-def _newton_step(p: Tensor, r: Tensor, strength: Strength) -> Tensor:
-    """Return `(I + strength (diag(p) - p p^T))^{-1} r`, a row a sample."""
-    q = strength * p
-    hessian = torch.diag_embed(1 + q) - q[:, :, None] * p[:, None, :]
-    return torch.linalg.solve(hessian, r)
+def _newton_step(p: Tensor, r: Tensor, c: Strength) -> Tensor:
+    """Return the solution of `(I + c (diag(p) - p p^T)) x = r`, a row a sample, in O(classes).
+
+        (1 + c p_i) x_i = r_i + c p_i u,      u = sum_i p_i x_i,      sum_i x_i = sum_i r_i
+
+    For `c <= -1` the factor of the largest p may vanish: its row gives way to the sum of all.
+    """
+    m, total = p.argmax(1, keepdim=True), r.sum(1, keepdim=True)
+    p_m, q = p.gather(1, m), (c * p).scatter(1, m, 0)
+    a, b = r.scatter(1, m, 0) / (1 + q), q / (1 + q)  # x = a + b u but in row m
+    u = (p_m * total + ((p - p_m) * a).sum(1, keepdim=True)) / (1 - ((p - p_m) * b).sum(1, keepdim=True))
+    x = torch.addcmul(a, b, u)
+    return x.scatter(1, m, total - x.sum(1, keepdim=True))
 
 
 @dataclass(frozen=True)
@@ -181,17 +211,28 @@ class CustomLoss(AbstractLoss):
     """
 
     function: Callable[[Tensor, Tensor], Tensor]
+    curvature = inf  # nobody knows
     exact = False
 
     def __call__(self, output: Outputs, y: Tensor) -> Float[Tensor, "batch"]:
-        """Return `function(output, y)`, `(batch,)`."""
-        return self.function(output, y)
+        """Return `function(output, y)`, `(batch,)`.
+
+        Raises:
+            ValueError: if it is not one value a sample, for a mean would make rules disagree about the size of a nudge.
+        """
+        value = self.function(output, y)
+        if value.shape != output.shape[:1]:
+            raise ValueError(
+                f"a loss gives one value a sample, of shape {tuple(output.shape[:1])}, not {tuple(value.shape)}: "
+                "take reduction='none', and sum over all but the batch"
+            )
+        return value
 
     def gradient(self, output: Outputs, y: Tensor) -> Outputs:
         """Return the gradient with respect to `output`."""
         with torch.enable_grad():
             leaf = output.detach().requires_grad_()
-            return torch.autograd.grad(self.function(leaf, y).sum(), leaf)[0]
+            return torch.autograd.grad(self(leaf, y).sum(), leaf)[0]
 
     def proximal(self, a: Outputs, y: Tensor, strength: Strength) -> Outputs:
         """Refuse: the library cannot know the step of a function that it has not seen."""
@@ -207,6 +248,23 @@ cross_entropy = CrossEntropy()
 def as_loss(loss: Loss) -> AbstractLoss:
     """Return `loss` itself, or a plain function `(output, y) -> (batch,)` as a loss."""
     return loss if isinstance(loss, AbstractLoss) else CustomLoss(loss)
+
+
+def fitted(loss: AbstractLoss, y: Tensor, output: Outputs) -> Tensor:
+    """Return targets that need no check at every use: rows, or as they are for a loss of one's own."""
+    return one_hot(y, output) if loss.exact else y
+
+
+def held(loss: AbstractLoss, y: Tensor) -> Callable[[Outputs], Tensor]:
+    """Return `output -> fitted targets`, made from the first output and held for all passes of a relaxation."""
+    made: list[Tensor] = []
+
+    def rows(output: Outputs) -> Tensor:
+        if not made:
+            made.append(fitted(loss, y, output))
+        return made[0]
+
+    return rows
 
 
 def one_hot(y: Tensor, output: Outputs) -> Outputs:

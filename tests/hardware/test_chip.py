@@ -159,6 +159,19 @@ def test_too_strong_a_nudge_by_error() -> None:
     torch.testing.assert_close(off, actual, rtol=1e-6, atol=1e-9)
 
 
+@pytest.mark.parametrize("name", ["lagrangian", "dual propagation", "recurrent backprop", "equilibrium propagation"])
+def test_a_loss_of_ones_own_is_taught_as_the_same_one_of_the_library_is(name: str) -> None:
+    rule, net = cases()[name]
+    x, y = batch()
+    chip = Chip(Device(teaching=Teaching(strength=0.1, target=0.1)), net)
+
+    def own(output: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return (output - torch.nn.functional.one_hot(y, 3)).square().sum(1) / 2
+
+    ours, theirs = (flat(OnChip(rule, chip).estimate(net, loss, x, y)) for loss in (own, LOSS))
+    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
+
+
 @pytest.mark.parametrize(
     "name", ["equilibrium propagation", "equilibrium propagation, positive", "contrastive hebbian"]
 )

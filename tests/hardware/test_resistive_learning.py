@@ -132,6 +132,14 @@ def test_a_centred_nudge_beyond_the_bound_is_refused_and_one_to_the_target_is_no
         assert all(bool(grad.isfinite().all()) for grad in ep(net, x, y, beta, "positive").values())
 
 
+def test_labels_that_sum_to_two_halve_the_bound():
+    net, (x, _) = network(CIRCUITS["amplified"]), batch()
+    bound, twice = 2 * passive_bound(net), 2 * nn.functional.one_hot(torch.tensor([0, 1, 1, 1])).to(x)
+    EquilibriumPropagation(0.45 * bound).estimate(net, cross_entropy, x, twice)
+    with pytest.raises(ValueError, match=f"more than the circuit bears, {bound:.4g}: take a smaller beta"):
+        EquilibriumPropagation(0.55 * bound).estimate(net, cross_entropy, x, twice)
+
+
 def test_complex_nudges_and_losses_of_ones_own_are_refused():
     net, (x, y) = network(Circuit()), batch()
     with pytest.raises(TypeError, match="a resistive network has an energy of its own"):

@@ -89,6 +89,67 @@ def test_other_batches_losses_networks_and_wishes_are_left_to_the_rule() -> None
             torch.testing.assert_close(found.grads[parameter], grad, rtol=0, atol=0)
 
 
+def normalised() -> nn.Sequential:
+    return nn.Sequential(nn.Linear(5, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, 3))
+
+
+def to_eval(net: Layered) -> None:
+    net.eval()
+
+
+def to_train(net: Layered) -> None:
+    net.train()
+
+
+def replace_a_weight(net: Layered) -> None:
+    linear = net.stages[-1].map
+    assert isinstance(linear, nn.Linear)
+    linear.weight = nn.Parameter(torch.randn_like(linear.weight))
+
+
+def replace_a_mean(net: Layered) -> None:
+    (norm,) = (m for m in net.modules() if isinstance(m, nn.BatchNorm1d))
+    norm.running_mean = torch.randn(6)
+
+
+def freeze_a_weight(net: Layered) -> None:
+    next(iter(net.parameters())).requires_grad_(False)
+
+
+@pytest.mark.parametrize("rule", [Backprop(), DualPropagation()], ids=str)
+@pytest.mark.parametrize("change", [to_eval, to_train, replace_a_weight, replace_a_mean, freeze_a_weight])
+def test_a_network_that_is_no_longer_what_was_recorded_is_left_to_the_rule(rule, change) -> None:
+    net, x, y = problem(normalised())
+    net.train(change is to_eval)
+    fast = recorded(rule, net, x, y)
+    change(net)
+    x = torch.randn_like(x)
+    expected, found = (each.estimate(net, cross_entropy, x, y, keep_states=False) for each in (rule, fast))
+    torch.testing.assert_close(found.output, expected.output)
+    assert found.grads.keys() == expected.grads.keys()
+    for parameter, grad in expected.grads.items():
+        torch.testing.assert_close(found.grads[parameter], grad)
+
+
+@pytest.mark.parametrize("rule", [Backprop(), DualPropagation()], ids=str)
+def test_a_network_with_a_frozen_parameter_is_recorded(rule) -> None:
+    net, x, y = problem(dense())
+    freeze_a_weight(net)
+    fast = replace(recorded(rule, net, x, y), rule=Unused())
+    found, expected = (each.estimate(net, cross_entropy, x, y, keep_states=False) for each in (fast, rule))
+    assert len(expected.grads) == len(list(net.parameters())) - 1
+    assert found.grads.keys() == expected.grads.keys()
+    for parameter, grad in expected.grads.items():
+        torch.testing.assert_close(found.grads[parameter], grad)
+
+
+class Unused(AbstractRule):
+    """A rule that is not to run."""
+
+    def estimate(self, net, loss, x, y, **options):
+        pytest.fail("the rule ran instead of its record")
+
+
 def test_a_users_own_loss_is_recorded() -> None:
     net, x, _ = problem(dense())
     y = torch.randn(4, 3)

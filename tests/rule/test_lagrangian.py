@@ -14,7 +14,7 @@ from dyadnet import Lagrangian, Layered, RandomOrder, Sweeps, cross_entropy
 from dyadnet.activation import recognise
 from dyadnet.network.stage import Stage
 from dyadnet.rule.base import Estimate
-from dyadnet.rule.lagrangian import Multiplied
+from dyadnet.rule.lagrangian import Held
 
 ALL = {**SMOOTH, "relu mlp": NETWORKS["relu mlp"]}
 schedules = pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES)
@@ -48,7 +48,7 @@ def test_an_order_that_never_descends_to_the_lowest_layer_does_not_find_its_grad
 
 def multipliers(step: Estimate) -> list[Tensor]:
     """The multiplier of every layer."""
-    states = [state for state in step.states or () if isinstance(state, Multiplied)]
+    states = [state for state in step.states or () if isinstance(state, Held)]
     return [state.multiplier for state in states if state.multiplier is not None]
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from dyadnet.loss import AbstractLoss, CustomLoss, Strength
+from dyadnet.loss import AbstractLoss, Strength
 
 if TYPE_CHECKING:
     import dyadnet.hardware.resistive  # the network is built on this module
@@ -50,7 +50,7 @@ def check_passive(net: "dyadnet.hardware.resistive.ResistiveNetwork", loss: Abst
     lowest = float(strength.min()) if isinstance(strength, Tensor) else strength
     if lowest >= 0:
         return
-    if isinstance(loss, CustomLoss):
+    if not loss.exact:
         raise ValueError("a loss of one's own has no proximal step, which outputs of a circuit are nudged by")
     bound = passive_bound(net) / loss.curvature
     if -lowest >= bound:

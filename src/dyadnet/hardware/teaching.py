@@ -1,5 +1,6 @@
 """How a circuit teaches its outputs: too strongly, too weakly, or towards a target that is not quite the target."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import final
 
@@ -54,6 +55,10 @@ class Taught(AbstractLoss):
         """Return the loss of every sample."""
         return self.loss(output, y)
 
+    def mass(self, y: Tensor) -> Strength:
+        """Return that of the loss."""
+        return self.loss.mass(y)
+
     def applied(self, strength: Strength) -> Strength:
         """Return the strength that the circuit applies where this one is asked for."""
         if isinstance(strength, Tensor) and not strength.is_complex():
@@ -65,11 +70,14 @@ class Taught(AbstractLoss):
         gradient = self.loss.gradient(output, y)
         return gradient + self._noise(gradient) if self.teaching.target else gradient
 
-    def proximal(self, a: Outputs, y: Tensor, strength: Strength) -> Outputs:
+    def nudge(self, y: Tensor, strength: Strength) -> Callable[[Outputs], Outputs]:
         """Return the proximal step towards a target that is shifted by the noise."""
-        if not self.teaching.target:
-            return self.loss.proximal(a, y, strength)
-        return self.loss.proximal(a - strength * self._noise(a), y, strength)
+        step = self.loss.nudge(y, strength)
+        return (lambda a: step(a - strength * self._noise(a))) if self.teaching.target else step
+
+    def proximal(self, a: Outputs, y: Tensor, strength: Strength) -> Outputs:
+        """Return that step."""
+        return self.nudge(y, strength)(a)
 
     def _noise(self, like: Tensor) -> Tensor:
         """The noise of the targets of a phase, the same whenever it is asked for."""

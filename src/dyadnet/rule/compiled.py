@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, fx
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from dyadnet.loss import AbstractLoss, Loss, as_loss, one_hot
+from dyadnet.loss import AbstractLoss, Loss, as_loss, fitted
 from dyadnet.network.base import AbstractNetwork
 from dyadnet.network.state import States
 from dyadnet.rule.base import AbstractRule, Estimate
@@ -31,8 +31,10 @@ class CompiledRule(AbstractRule):
         net, loss: for which.
         like: inputs of the shape, the dtype and the device for which.
         output: of the shape, the dtype and the device of the prediction.
+        learned: the parameters that the rule has gradients for.
+        decided: what the network had decided when it was recorded.
         passes: how many passes over the layers the rule takes.
-        run: maps inputs and targets to the loss, the prediction and the gradients of all parameters.
+        run: maps inputs and targets to the loss, the prediction and the gradients of these parameters.
     """
 
     rule: AbstractRule
@@ -40,6 +42,8 @@ class CompiledRule(AbstractRule):
     loss: AbstractLoss
     like: Tensor
     output: Tensor
+    learned: tuple[Tensor, ...]
+    decided: tuple[object, ...]
     passes: int
     run: Graph
 
@@ -54,15 +58,17 @@ class CompiledRule(AbstractRule):
         generator: torch.Generator | None = None,
         keep_states: bool = True,
     ) -> Estimate:
-        """Run the record. States are given and kept, and other batches taken, by the rule itself."""
-        if net is not self.net or as_loss(loss) != self.loss or states is not None or keep_states or not self._fits(x):
+        """Run the record. States are given and kept, and other batches and modes taken, by the rule itself."""
+        ours = net is self.net and as_loss(loss) == self.loss and self._fits(x)
+        if not ours or states is not None or keep_states:
             return self.rule.estimate(net, loss, x, y, states=states, generator=generator, keep_states=keep_states)
         with torch.no_grad():
-            value, output, *grads = self.run(x, _targets(self.loss, y, self.output))
-        return Estimate(value, output, dict(zip(net.parameters(), grads, strict=True)), passes=self.passes)
+            value, output, *grads = self.run(x, fitted(self.loss, y, self.output))
+        return Estimate(value, output, dict(zip(self.learned, grads, strict=True)), passes=self.passes)
 
     def _fits(self, x: Tensor) -> bool:
-        return (x.shape, x.dtype, x.device) == (self.like.shape, self.like.dtype, self.like.device)
+        alike = (x.shape, x.dtype, x.device) == (self.like.shape, self.like.dtype, self.like.device)
+        return alike and _decided(self.net) == self.decided
 
 
 def compiled(
@@ -75,12 +81,12 @@ def compiled(
 ) -> CompiledRule:
     """Return `rule` with its operations on batches like this one recorded and compiled.
 
-    Weights are read anew at every step. What the network and the rule decide once (the mode of the network, settings)
-    is recorded as it is now.
+    Weights are read anew at every step. Settings of the rule are recorded as they are now. Once the network has another
+    mode, other parameters or others that are frozen, the rule itself runs: record it anew.
 
     Args:
         rule: the rule; not one that draws random numbers, or that looks at its states to see whether they have settled.
-        net: the network, all of it trainable.
+        net: the network.
         loss: maps `(output, y)` to one value a sample.
         x, y: a batch.
         compiler: what makes the recorded operations fast.
@@ -96,16 +102,18 @@ def compiled(
     >>> round(float(step.loss), 3), round(float(weight.grad), 3)  # 1/2 3^2, 3 * 2
     (4.5, 6.0)
     """
-    loss, parameters = as_loss(loss), list(net.parameters())
+    loss = as_loss(loss)
     once = rule.estimate(net, loss, x, y, keep_states=False)
+    learned = tuple(once.grads)
 
     def estimate(x: Tensor, y: Tensor) -> list[Tensor]:
         step = rule.estimate(net, loss, x, y, keep_states=False)
-        return [step.loss, step.output, *(step.grads[p] for p in parameters)]
+        return [step.loss, step.output, *(step.grads[p] for p in learned)]
 
     try:
         graph = make_fx(estimate, decomposition_table={torch.ops.aten.add.Tensor: _scaled_sum})(
-            x, _targets(loss, y, once.output)
+            x,
+            fitted(loss, y, once.output),  # so that the graph need not check them
         )
     except RuntimeError as error:
         raise ValueError(
@@ -114,17 +122,21 @@ def compiled(
         ) from error
     if any(_random(node) for node in graph.graph.nodes):
         raise ValueError(f"{type(rule).__name__} draws random numbers, which a record would repeat")
-    return CompiledRule(rule, net, loss, x, once.output, once.passes, compiler(graph))
+    return CompiledRule(rule, net, loss, x, once.output, learned, _decided(net), once.passes, compiler(graph))
+
+
+def _decided(net: AbstractNetwork) -> tuple[object, ...]:
+    """Return the modes of the network's modules, and which tensors they hold and which of these learn.
+
+    A record keeps the tensors that it reads, so that no other can have their id.
+    """
+    tensors = [*net.parameters(), *net.buffers()]
+    return tuple(m.training for m in net.modules()), tuple((id(t), t.requires_grad) for t in tensors)
 
 
 def _scaled_sum(a: Any, b: Any, *, alpha: float = 1) -> Any:
     """Write `a + alpha b` out: where `b` is a product, Inductor makes `addmm` of it and loses `alpha` (torch 2.13)."""
     return NotImplemented if alpha == 1 else a + alpha * b
-
-
-def _targets(loss: AbstractLoss, y: Tensor, output: Tensor) -> Tensor:
-    """Classes as soft labels, which need no check of their range in the graph."""
-    return one_hot(y, output) if loss.exact else y
 
 
 def _random(node: fx.Node) -> bool:

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from dyadnet.activation import Activation
 from dyadnet.bounds import bounded, positive
-from dyadnet.loss import AbstractLoss, Loss, as_loss
+from dyadnet.loss import AbstractLoss, Loss, as_loss, held
 from dyadnet.network.base import AbstractNetwork
 from dyadnet.network.layered import Layered
 from dyadnet.network.state import AbstractMovable, AbstractState, Neuron, Pair, States
@@ -205,13 +205,13 @@ class DualPropagation(AbstractRule):
         self, net: Layered, loss: AbstractLoss, x: Tensor, y: Tensor, generator: torch.Generator | None
     ) -> Neuron:
         """Return what each layer does with its messages."""
-        depth, split = len(net.stages), self.split(len(x))
+        depth, split, rows = len(net.stages), self.split(len(x)), held(loss, y)
         damping = self._damping(net, x, generator) if self.variant == "stabilised" else {}
 
         def neuron(k: int, drive: Tensor, feedback: Tensor | None, before: AbstractState | None) -> AbstractState:
             activation = net.stages[k - 1].activation
             if k == depth:
-                return self._nudged(loss, drive, y, split, activation)
+                return self._nudged(loss, drive, rows(drive), split, activation)
             if damping and isinstance(before, Dyad) and activation.inverse is not None:
                 gain = damping[k]
                 old = (activation.inverse(before.plus()), activation.inverse(before.minus()))

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from dyadnet.activation import IDENTITY, Activation
-from dyadnet.loss import AbstractLoss, Loss, as_loss
+from dyadnet.loss import AbstractLoss, Loss, as_loss, held
 from dyadnet.network.base import AbstractNetwork
 from dyadnet.network.state import AbstractMovable, AbstractState, Neuron, States
 from dyadnet.relax.propagate import chain, propagate
@@ -30,10 +30,16 @@ from dyadnet.rule.base import AbstractRule, Estimate
 @final
 @dataclass(frozen=True, eq=False)
 class Held(AbstractMovable):
-    """A layer as plain tensors: its activity `s_k` and its error `delta_k` (None for zero)."""
+    """A layer as plain tensors: its activity `s_k` and its error `delta_k` (None for zero).
+
+    Attributes:
+        s, delta: the two, which a relaxation moves.
+        multiplier: `lambda_k`, where the error comes from one.
+    """
 
     s: Tensor
     delta: Tensor | None
+    multiplier: Tensor | None = None
 
     def mean(self) -> Tensor:
         """Return `s_k`."""
@@ -58,50 +64,19 @@ class Held(AbstractMovable):
         return [1.0, self.delta.abs().max().clamp(min=torch.finfo(self.delta.dtype).tiny)]
 
 
-@final
-@dataclass(frozen=True, eq=False)
-class Multiplied(AbstractMovable):
-    """A layer with its drive `a_k` and its multiplier `lambda_k` (None before it knows of any error)."""
-
-    drive: Tensor
-    multiplier: Tensor | None
-    activation: Activation
-
-    def mean(self) -> Tensor:
-        """Return `s_k = f(a_k)`."""
-        return self.activation.f(self.drive)
-
-    def parts(self) -> tuple[Tensor, ...]:
-        """Return `s_k` and, once it has one, `delta_k`."""
-        error = self.error()
-        return (self.mean(),) if error is None else (self.mean(), error)
-
-    def of_parts(self, parts: Sequence[Tensor]) -> "Held":
-        """Return the layer as plain tensors."""
-        return Held(parts[0], parts[1] if len(parts) > 1 else None)
-
-    def units(self) -> Sequence[Tensor | float]:
-        """Return those of the plain tensors."""
-        return self.of_parts(self.parts()).units()
-
-    def error(self) -> Tensor | None:
-        """Return `delta_k = f'(a_k) * lambda_k`."""
-        if self.multiplier is None or self.activation is IDENTITY:
-            return self.multiplier
-        with torch.enable_grad():
-            leaf = self.drive.detach().requires_grad_()
-            return torch.autograd.grad(self.activation.f(leaf), leaf, self.multiplier)[0]
-
-
 def multiplied(activations: Sequence[Activation], loss: AbstractLoss, x: Tensor, y: Tensor) -> Neuron:
     """Return what layers with multipliers make of their messages; the loss adds its gradient to that of the output."""
+    rows = held(loss, y)
 
     def neuron(k: int, drive: Tensor, multiplier: Tensor | None, before: AbstractState | None) -> AbstractState:
         activation = activations[k - 1]
+        s = activation.f(drive)
         if k == len(activations):
-            own = loss.gradient(activation.f(drive), y) / len(x)
+            own = loss.gradient(s, rows(s)) / len(x)
             multiplier = own if multiplier is None else multiplier + own
-        return Multiplied(drive, multiplier, activation)
+        if multiplier is None or activation is IDENTITY:
+            return Held(s, multiplier, multiplier)
+        return Held(s, activation.derivative(drive, s) * multiplier, multiplier)
 
     return neuron
 

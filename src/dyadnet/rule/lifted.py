@@ -15,7 +15,7 @@ from dyadnet.energy.base import Output
 from dyadnet.energy.gaps import LiftedWiring
 from dyadnet.energy.lifted import LiftedEnergy
 from dyadnet.energy.unknown import Unknown
-from dyadnet.loss import AbstractLoss, Loss, as_loss, one_hot
+from dyadnet.loss import AbstractLoss, Loss, as_loss, fitted
 from dyadnet.network.state import States
 from dyadnet.relax.relaxation import Relaxation
 from dyadnet.relax.schedule import OddEven, Parallel
@@ -66,7 +66,7 @@ def pulled(loss: AbstractLoss, prediction: Tensor, y: Tensor, beta: float) -> Ou
     """
     if beta == inf:
         return clamped(target(loss, prediction, y))
-    y = one_hot(y, prediction) if loss.exact else y  # once, not at every step
+    y = fitted(loss, y, prediction)  # once, not at every step
     beta = float(loss.applied(beta))
     if loss.quadratic:
         nudge = loss.nudge(y, beta)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from dyadnet.energy.base import Output
-from dyadnet.loss import AbstractLoss, Strength
+from dyadnet.loss import AbstractLoss, Strength, held
 from dyadnet.network.base import AbstractNetwork
 
 
@@ -21,15 +21,17 @@ def nudged(net: AbstractNetwork, loss: AbstractLoss, y: Tensor, strength: Streng
         ValueError: for a nudge away from the target beyond the bound of the network or of the loss.
     """
     strength = loss.applied(strength)
-    net.check_nudge(loss, strength)
+    net.check_nudge(loss, strength * loss.mass(y))
     stiffness = net.stiffness(last)
     if stiffness is not None and loss.exact:
         step = loss.nudge(y, strength / stiffness)
         return lambda drive, before: net.respond(last, step(drive))
 
+    rows = held(loss, y)
+
     def linearised(drive: Tensor, before: Tensor | None) -> Tensor:
         at = net.respond(last, drive) if before is None else before
-        return net.respond(last, net.tilted(drive, -strength * loss.gradient(at, y)))
+        return net.respond(last, net.tilted(drive, -strength * loss.gradient(at, rows(at))))
 
     return linearised
 
