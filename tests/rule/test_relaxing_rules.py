@@ -203,6 +203,13 @@ def test_weights_in_half_precision_are_refused(kind: torch.dtype):
         DualPropagation().estimate(net, squared_error, x, y)
 
 
+@rules
+def test_an_empty_batch_is_refused(name: str):
+    lam, make = RULES[name]
+    with pytest.raises(ValueError, match="the batch is empty"):
+        make(EXACTLY).estimate(chain(lam), squared_error, batch(0, 5), batch(0, 3))
+
+
 def test_a_network_is_left_as_it_was():
     for lam, make in RULES.values():
         net: AbstractNetwork = chain(lam)

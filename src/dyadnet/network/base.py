@@ -96,12 +96,14 @@ class AbstractNetwork(nn.Module, abc.ABC):
         return twin
 
     @final
-    def check_precision(self) -> None:
-        """Refuse weights in half precision, where differences of states would drown.
+    def check_inputs(self, x: Tensor) -> None:
+        """Refuse empty batches, and weights in half precision, where differences of states would drown.
 
         Raises:
             ValueError: naming the parameter.
         """
+        if not len(x):
+            raise ValueError("the batch is empty")
         for name, parameter in self.named_parameters():
             if parameter.dtype in (torch.float16, torch.bfloat16):
                 raise ValueError(

@@ -149,7 +149,7 @@ class Layered(AbstractHopfield):
 
     def wire(self, x: Tensor, states: States | None = None, copies: int = 1) -> ChainWiring:
         """Return the wiring for one batch."""
-        self.check_precision()
+        self.check_inputs(x)
         held = dict(enumerate(states or (), 1))
         return over(self.substrate, ChainWiring(self.stages, self.gain, x, held, copies, self.feedback))
 

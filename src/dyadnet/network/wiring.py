@@ -362,8 +362,8 @@ class ChainWiring(AbstractCoupling):
             back = {k: sent for k in odd if (sent := probe.couple(k, up, 1.0, 1.0)) is not None}
             return torch.cat([back.get(k, torch.zeros_like(s)).flatten() for k, s in odd.items()])
 
-        start = torch.cat([torch.randn_like(s, generator=generator).flatten() for s in odd.values()])
-        return norm_from_below(gram, start, iterations)
+        start = torch.cat([torch.randn(s.numel(), generator=generator, dtype=s.dtype) for s in odd.values()])
+        return norm_from_below(gram, start.to(probe.states[0].mean().device), iterations)
 
     def probe(self) -> "ChainWiring":
         """Return the wiring of one sample, with its layers at the feedforward activities."""
