@@ -14,6 +14,7 @@ from dyadnet.hardware.synapses import Synapses
 from dyadnet.hardware.teaching import Teaching
 from dyadnet.hardware.units import Reading, Units
 from dyadnet.hardware.updates import Updates
+from dyadnet.network.base import AbstractNetwork
 from dyadnet.network.state import Activity
 from dyadnet.rule.base import AbstractRule, Estimate
 from tests.hardware.specimens import LOSS, batch, cases, layered
@@ -86,6 +87,39 @@ def test_what_differs_from_time_to_time_follows_the_generator(device: Device) ->
     assert torch.equal(on_chip(name, device, draw=3), on_chip(name, device, draw=3))
     assert not torch.equal(on_chip(name, device, draw=3), on_chip(name, device, draw=4))
     assert torch.equal(on_chip(name, device, seed=1, draw=3), on_chip(name, device, seed=2, draw=3))
+
+
+def gradients_of_a_loop(chip: Chip, seed: int | None, net: AbstractNetwork, steps: int) -> torch.Tensor:
+    """The gradients that a plain loop adds, one row a step."""
+    rule, (x, y), found = OnChip(EquilibriumPropagation(), chip, seed), batch(), []
+    for _ in range(steps):
+        net.zero_grad()
+        rule.backward(net, LOSS, x, y)
+        found.append(torch.cat([p.grad.flatten() for p in net.parameters() if p.grad is not None]))
+    return torch.stack(found)
+
+
+def test_a_plain_loop_has_new_noise_in_every_step_which_averages_out_and_comes_again_with_the_specimen() -> None:
+    net, device, steps = layered(1.0), Device(reading=Reading(noise=0.01)), 64
+    first, again, other = (gradients_of_a_loop(Chip(device, net, seed), None, net, steps) for seed in (1, 1, 2))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert len({float(row.norm()) for row in first}) == steps
+    clean = gradients_of_a_loop(Chip(Device(), net), None, net, 1)[0]
+    once, mean = (first - clean).norm(dim=1).mean(), (first.mean(0) - clean).norm()
+    assert float(once / mean) == pytest.approx(8, rel=0.35)  # the root of 64; of some dozen gradients
+
+
+def test_with_a_seed_the_noise_of_all_steps_is_one() -> None:
+    net, device = layered(1.0), Device(reading=Reading(noise=0.01))
+    chip = Chip(device, net, 1)
+    found = gradients_of_a_loop(chip, 3, net, 4)
+    assert torch.equal(found, found[:1].expand_as(found))
+    assert torch.equal(chip.generator.get_state(), Chip(device, net, 1).generator.get_state())
+    handed = OnChip(EquilibriumPropagation(), chip).estimate(
+        net, LOSS, *batch(), generator=torch.Generator().manual_seed(3)
+    )
+    assert torch.equal(flat(handed), found[0])
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from dyadnet.cli import main
 from dyadnet.hardware.chip import OnChip
 from dyadnet.names import RequestError
 from dyadnet.train import folder
-from dyadnet.train.loop import prepare, train_epoch
+from dyadnet.train.loop import agreement, prepare, train_epoch
 from dyadnet.train.run import load_dataset
 from dyadnet.train.settings import Settings
 from dyadnet.train.sweep import Cell, Sweep, run_cell, sweep, written
@@ -112,6 +112,7 @@ def test_on_a_chip_a_resumed_run_gives_the_numbers_of_an_unbroken_one() -> None:
     for ours, theirs in zip(whole.net.parameters(), again.net.parameters(), strict=True):
         assert torch.equal(ours, theirs)
     assert whole.history[-1]["test_accuracy"] == again.history[-1]["test_accuracy"]
+    assert agreement(whole) == agreement(whole) == agreement(again)  # looking twice changes nothing
 
 
 def test_the_critical_level() -> None:

@@ -32,8 +32,12 @@ class Chip:
     Args:
         device: the imperfections.
         net: the network; its weights of now set the units of full scales and pulses.
-        seed: of what differs from specimen to specimen.
+        seed: of what differs from specimen to specimen, and of the chip's own generator.
         grads: an estimate of the gradient, from which offsets of updates take their size.
+
+    Attributes:
+        generator: of what differs from reading to reading, where a rule on the chip is handed none; it goes on from
+            estimate to estimate.
 
     Raises:
         ValueError: for offsets of updates without an estimate.
@@ -51,6 +55,7 @@ class Chip:
         weights = [p for p in net.parameters() if p.dim() > 1]
         drawn = torch.randint(2**62, (2 * len(weights) + 4,), generator=torch.Generator().manual_seed(seed)).tolist()
         self.of_units, self.of_teaching, self.of_pulses, self.of_reading, *rest = drawn
+        self.generator = torch.Generator().manual_seed(self.of_reading)
         seeds = rest[: len(weights)], rest[len(weights) :]
         self.stored = {p: device.synapses.made(p, s) for p, s in zip(weights, seeds[0], strict=True)}
         self.changed = {p: device.updates.made(p, s) for p, s in zip(weights, seeds[1], strict=True)}
@@ -136,16 +141,30 @@ class Chip:
 class OnChip(AbstractRule):
     """A rule at work on a chip: it sees the weights that the chip has and reads states as the chip lets it.
 
-    What it estimates for the weights as they are is the gradient for the weights as they are wanted.
+    What it estimates for the weights as they are is the gradient for the weights as they are wanted. Every estimate has
+    noise of its own, as training needs it; with a seed it is a function of its arguments, for those who compare some.
 
     Args:
         rule: any rule. Backpropagation through autograd meets the weights of the chip alone; `Lagrangian`, the same in
             messages, meets units and readings too.
         chip: made for the network that is trained.
+        seed: of noise and of the rule's randomness in estimates that are handed no generator, the same in each of them;
+            None stands for the chip's generator.
+
+    >>> from dyadnet import EquilibriumPropagation, Layered, squared_error
+    >>> net = Layered.from_sequential(torch.nn.Sequential(torch.nn.Linear(2, 2)), lam=1)
+    >>> chip = Chip(Device(reading=Reading(noise=0.1)), net)
+    >>> for seed in (None, 0):
+    ...     rule, (x, y) = OnChip(EquilibriumPropagation(), chip, seed), torch.ones(2, 1, 2)
+    ...     first, second = (rule.estimate(net, squared_error, x, y).grads for _ in range(2))
+    ...     print(all(torch.equal(first[p], second[p]) for p in first))
+    False
+    True
     """
 
     rule: AbstractRule
     chip: Chip
+    seed: int | None = None
 
     def estimate(
         self,
@@ -159,7 +178,7 @@ class OnChip(AbstractRule):
         keep_states: bool = True,
     ) -> Estimate:
         """Estimate on the chip; the rule's own randomness and the chip's come from the same generator."""
-        chip, generator = self.chip, generator or torch.Generator().manual_seed(0)
+        chip, generator = self.chip, generator or self._generator()
         teaching = chip.device.teaching
         if teaching != Teaching():
             loss = Taught(as_loss(loss), teaching, chip.of_teaching, generator)
@@ -169,6 +188,9 @@ class OnChip(AbstractRule):
                 chip.circuit(net, generator), loss, x, y, states=states, generator=generator, keep_states=keep_states
             )
         return dataclasses.replace(step, grads=self._offset(step.grads)) if chip.offsets else step
+
+    def _generator(self) -> torch.Generator:
+        return self.chip.generator if self.seed is None else torch.Generator().manual_seed(self.seed)
 
     def _offset(self, grads: Gradients) -> Gradients:
         return grads | {p: grads[p] + offset for p, offset in self.chip.offsets.items() if p in grads}
