@@ -1,9 +1,13 @@
 """Train PyTorch networks with local learning rules, and see how they compare with backpropagation."""
 
+from importlib.metadata import version
+
 from dyadnet.audit.alignment import alignment
 from dyadnet.audit.certificate import certify
 from dyadnet.loss import cross_entropy, squared_error
 from dyadnet.network.dense import Dense
+from dyadnet.network.energetic import Energetic
+from dyadnet.network.feedback import DirectFeedback, KolenPollack, Mismatched, RandomFeedback, SignSymmetric
 from dyadnet.network.layered import Layered
 from dyadnet.network.lifted import Lifted
 from dyadnet.relax.schedule import BottomUp, OddEven, Parallel, RandomOrder, Sweeps
@@ -23,6 +27,7 @@ from dyadnet.rule.predictive_coding import PredictiveCoding
 from dyadnet.rule.random_feedback_chl import RandomFeedbackCHL
 from dyadnet.rule.recurrent_backprop import RecurrentBackprop
 
+__version__ = version("dyadnet")
 __all__ = [
     "LPOM",
     "LRRN",
@@ -33,22 +38,28 @@ __all__ = [
     "ContrastiveHebbian",
     "CoupledLearning",
     "Dense",
+    "DirectFeedback",
     "DirectFeedbackAlignment",
     "DualPropagation",
     "Dyadic",
+    "Energetic",
     "EquilibriumPropagation",
     "Estimate",
     "FeedbackAlignment",
+    "KolenPollack",
     "Lagrangian",
     "Layered",
     "Lifted",
     "LiftedProximal",
+    "Mismatched",
     "OddEven",
     "Parallel",
     "PredictiveCoding",
+    "RandomFeedback",
     "RandomFeedbackCHL",
     "RandomOrder",
     "RecurrentBackprop",
+    "SignSymmetric",
     "Sweeps",
     "alignment",
     "certify",

@@ -2,18 +2,19 @@
 
 import contextlib
 import dataclasses
-import difflib
 import io
 import re
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, get_type_hints
 
 import tyro
 
 from dyadnet.names import RequestError
+from dyadnet.suggest import meant
 
 Command = Any
 """A dataclass whose fields are the options of a command."""
@@ -29,18 +30,23 @@ def parse(commands: Mapping[str, type[Command]], arguments: Sequence[str]) -> Co
         SystemExit: after `--help` has been printed.
     """
     name, *rest = arguments or [""]
+    if name == "--version":
+        print(f"dyadnet {version('dyadnet')}")
+        raise SystemExit(0)
     if name in ("-h", "--help"):
         return _read(commands, [name])
     if name not in commands:
         there_are = f"{', '.join(commands)}; see dyadnet --help"
         raise RequestError(
-            f"{_unknown('command', name, commands)}; there are {there_are}" if name else f"name a command: {there_are}"
+            f"there is no command {name}{meant(name, commands)}; there are {there_are}"
+            if name
+            else f"name a command: {there_are}"
         )
     options = _options(commands[name])
     for word in rest:
         option = word.partition("=")[0].replace("_", "-")
         if option.startswith("--") and option[2:] not in ("help", *options):
-            there = _unknown("option", option, [f"--{known}" for known in options])
+            there = f"there is no option {option}{meant(option, [f'--{known}' for known in options])}"
             raise RequestError(f"{there}; see dyadnet {name} --help")
     return _read(commands, [name, *_with_config(rest, options)])
 
@@ -52,12 +58,6 @@ def _options(command: type[Command]) -> dict[str, Any]:
         nested = isinstance(hint, type) and dataclasses.is_dataclass(hint)
         options |= _options(hint) if nested else {name.replace("_", "-"): hint}
     return options
-
-
-def _unknown(kind: str, name: str, known: Iterable[str]) -> str:
-    """Say that there is no such thing, and what was probably meant."""
-    meant = difflib.get_close_matches(name, list(known), 1)
-    return f"there is no {kind} {name}" + (f" (did you mean {meant[0]}?)" if meant else "")
 
 
 def _read(commands: Mapping[str, type[Command]], arguments: Sequence[str]) -> Command:
@@ -123,7 +123,8 @@ def _from_toml(path: Path, options: Mapping[str, Any]) -> list[str]:
     for key, value in values.items():
         name = key.replace("_", "-")
         if name not in options or name == "config":
-            raise RequestError(f"{path}: {_unknown('option', key, [known.replace('-', '_') for known in options])}")
+            there = f"there is no option {key}{meant(key, [known.replace('-', '_') for known in options])}"
+            raise RequestError(f"{path}: {there}")
         if options[name] is bool:
             if not isinstance(value, bool):
                 raise RequestError(f"{path}: {key} takes true or false, not {value!r}")

@@ -53,6 +53,7 @@ from dyadnet.rule.lrrn import LRRN
 from dyadnet.rule.predictive_coding import PredictiveCoding
 from dyadnet.rule.random_feedback_chl import RandomFeedbackCHL
 from dyadnet.rule.recurrent_backprop import RecurrentBackprop
+from dyadnet.suggest import meant
 
 
 class RequestError(ValueError):
@@ -393,7 +394,7 @@ def _like(key: str, value: str, parameter: inspect.Parameter) -> Any:
 
 def _pick(known: Mapping[str, Any], name: str, kind: str) -> Any:
     if name not in known:
-        raise RequestError(f"there is no {kind} {name!r}; there are {_list(sorted(known))}")
+        raise RequestError(f"there is no {kind} {name!r}{meant(name, known)}; there are {_list(sorted(known))}")
     return known[name]
 
 

@@ -15,7 +15,7 @@ from dyadnet.train import folder
 from dyadnet.train.environment import environment
 from dyadnet.train.run import Record, load_dataset
 from dyadnet.train.settings import Settings, from_dict
-from dyadnet.train.sweep import Sweep, sweep, written
+from dyadnet.train.sweep import Sweep, check_cell, check_workers, sweep, written
 
 RULES = ("dual-propagation", "dyadic", "equilibrium-propagation", "equilibrium-propagation:variant=positive")
 Shared = Annotated[Settings, tyro.conf.arg(name="")]
@@ -56,7 +56,8 @@ class Robustness:
         if self.jobs < 1:
             raise RequestError(f"jobs must be at least 1, not {self.jobs}")
         folder.check(self.out, overwrite=self.overwrite)
-        load_dataset(self.settings)
+        check_workers(self.cluster)
+        check_cell(plan, load_dataset(self.settings))
         config = {key: value for key, value in dataclasses.asdict(plan).items() if key != "settings"}
         config |= {"command": "robustness", "settings": dataclasses.asdict(self.settings)}
         config |= {"jobs": self.jobs, "cluster": self.cluster, "environment": environment()}

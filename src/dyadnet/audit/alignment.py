@@ -12,7 +12,7 @@ from dyadnet.network.layered import Layered
 from dyadnet.network.linearise import Gradients
 from dyadnet.relax.stopping import Residual
 from dyadnet.rule.backprop import Backprop
-from dyadnet.rule.base import AbstractRule, Estimate
+from dyadnet.rule.base import AbstractRule, Estimate, check_network
 from dyadnet.rule.dual_propagation import Dyad
 from dyadnet.rule.recurrent_backprop import RecurrentBackprop
 
@@ -61,6 +61,7 @@ def alignment(
     >>> [f"{layer.cosine:.3f}" for layer in alignment(DualPropagation(beta=0.1), net, squared_error, x, y)]
     ['1.000', '1.000']
     """
+    check_network(net)
     estimate = rule.estimate(net, loss, x, y)
     straight = net.with_feedback(None) if isinstance(net, Layered) else net
     exact = (reference or _exact(net)).estimate(straight, loss, x, y, keep_states=False).grads

@@ -132,6 +132,11 @@ class Layered(AbstractHopfield):
         twin.training, twin.substrate = self.training, self.substrate
         return twin
 
+    def extra_repr(self) -> str:
+        """Say where the chain was cut, and what it has besides its modules."""
+        stages = " | ".join(f"{stage.name} -> {stage.activation.name}" for stage in self.stages)
+        return f"lam={self.lam:g}, stages: {stages}"
+
     def forward(self, x: Tensor) -> Tensor:
         """Return the output for inputs `x` of shape `(batch, ...)`: at equilibrium, where the network is recurrent."""
         if self.gain != 0:

@@ -34,6 +34,16 @@ class Estimate:
     passes: int = 1
     solution: Solution | None = None
 
+    def __repr__(self) -> str:
+        """Say how large everything is: a cell of a notebook shows it."""
+        parts = [
+            f"loss={float(self.loss):.4g}",
+            f"output={tuple(self.output.shape)}",
+            f"grads of {len(self.grads)} tensors",
+        ]
+        parts += [f"{len(self.states)} states"] if self.states is not None else []
+        return f"Estimate({', '.join(parts)}, passes={self.passes})"
+
     def __post_init__(self) -> None:
         if self.states is None and self.solution is not None:  # nor does the solution keep what nobody wants
             object.__setattr__(self, "solution", replace(self.solution, states=[]))
@@ -84,8 +94,22 @@ class AbstractRule(abc.ABC):
         Takes the arguments of `estimate`. A second call adds; nothing is zeroed. A gradient that was None becomes the
         tensor in the estimate's `grads`: what is done to it in place is done to both.
         """
+        check_network(net)
         step = self.estimate(net, loss, x, y, states=states, generator=generator, keep_states=keep_states)
         for parameter, grad in step.grads.items():
             grad = grad.to(parameter.dtype)
             parameter.grad = grad if parameter.grad is None else parameter.grad.add_(grad)
         return step
+
+
+def check_network(net: object) -> None:
+    """Refuse what is no network.
+
+    Raises:
+        TypeError: saying how a network is made.
+    """
+    if not isinstance(net, AbstractNetwork):
+        raise TypeError(
+            f"a rule takes a network, not a {type(net).__name__}: make one of an nn.Sequential by "
+            "Layered.from_sequential(model), which shares its parameters, and compile with dyadnet.rule.compiled"
+        )

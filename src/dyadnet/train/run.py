@@ -62,6 +62,8 @@ def read_request(path: Path) -> Request:
     if config["command"] == "compare":
         runs = sorted(part.parent.name for part in path.glob(f"*/{folder.CONFIG}"))
         raise RequestError(f"{path} is a comparison; name one of its runs: {', '.join(runs) or 'it has none yet'}")
+    if config["command"] != "train":
+        raise RequestError(f"{path} holds the results of {config['command']}, not a trained network")
     try:
         request = Request(config["rule"], config["seed"], from_dict(config["settings"]))
         names.rule(request.rule)

@@ -5,6 +5,7 @@ written down at once, so that a sweep can be interrupted and goes on with what i
 """
 
 import dataclasses
+import importlib.util
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -137,6 +138,7 @@ def sweep(
     for record in records:
         if done is not None:
             done(record)
+    check_workers(cluster)
     missing = [cell for cell in wanted if cell not in there]
     with _workers(jobs, cluster) as parallel:
         for record in parallel(joblib.delayed(run_cell)(plan, cell) for cell in missing):
@@ -147,16 +149,34 @@ def sweep(
     return records
 
 
+def check_workers(cluster: str | None) -> None:
+    """Refuse a cluster that there is nothing to reach by.
+
+    Raises:
+        RequestError: naming the package that is missing.
+    """
+    if cluster is not None and importlib.util.find_spec("distributed") is None:
+        raise RequestError("a cluster needs the package distributed: pip install distributed")
+
+
+def check_cell(plan: Sweep, dataset: data.Dataset) -> None:
+    """Refuse rules that the circuits of a sweep cannot carry, before anything runs.
+
+    Raises:
+        RequestError: naming the rule.
+    """
+    for cell in {cell.rule: cell for cell in plan.cells()}.values():
+        prepare(plan.placed(cell), cell.named, cell.seed, dataset)
+
+
 @contextmanager
 def _workers(jobs: int, cluster: str | None) -> Iterator[Callable[..., Any]]:
     """Give what runs calls side by side and yields results as they come."""
     if cluster is None:
         yield joblib.Parallel(jobs, return_as="generator_unordered")
         return
-    try:
-        from dask.distributed import Client  # pyright: ignore[reportMissingImports]
-    except ImportError as error:
-        raise RequestError("a cluster needs the package distributed: pip install distributed") from error
+    from dask.distributed import Client  # pyright: ignore[reportMissingImports]
+
     with Client(cluster), joblib.parallel_config("dask"):
         yield joblib.Parallel(return_as="generator_unordered")
 
