@@ -11,6 +11,7 @@ from cases import LOSSES, NETWORKS, one_hot
 from torch import Tensor, nn
 from torch.testing import assert_close
 
+import dyadnet.energy.lifted
 from dyadnet import AuxiliaryCoordinates, Dense, Layered, PredictiveCoding, cross_entropy, squared_error
 from dyadnet.energy.lifted import LiftedEnergy
 from dyadnet.energy.potential import Predictive
@@ -239,6 +240,16 @@ def fixed_first_step(chain: lifted.Chain, y: Tensor) -> list[Tensor]:
     both = found(rule, chain, squared_error, y)
     second = found(PredictiveCoding(steps=2), chain, squared_error, y)
     return [one - other for one, other in zip(both, second, strict=True)]
+
+
+def test_incremental_coding_measures_the_curvature_once_a_batch(monkeypatch):
+    chain, measured = lifted.mlp(nn.Tanh), []
+    norms = dyadnet.energy.lifted.spectral_norms
+    monkeypatch.setattr(
+        dyadnet.energy.lifted, "spectral_norms", lambda *at, **how: measured.append(at) or norms(*at, **how)
+    )
+    found(PredictiveCoding(variant="incremental", steps=6), chain, squared_error, classes(chain))
+    assert len(measured) == 1
 
 
 def test_incremental_coding_leaves_the_network_alone():

@@ -65,6 +65,8 @@ def incremental(
             for ours, theirs in pairs:
                 totals[ours] += grads[theirs]
                 theirs -= weight_step * grads[theirs]
-        wiring = moving.wire(x, solution.states)
+        # Steps for the first weights: these move little within a batch, and the steps bear twice their curvature.
+        steps, wiring = wiring.steps, moving.wire(x, solution.states)
+        wiring.steps = steps
     kept = [wiring.state(k) for k in range(1, wiring.depth + 1)] if keep_states else None
     return Estimate(loss(prediction, y).mean(), prediction, totals, kept, passes=relaxation.stop.most)
