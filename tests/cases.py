@@ -271,6 +271,7 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "tanh": nn.Tanh,
     "sigmoid": nn.Sigmoid,
     "unit sigmoid": UnitSigmoid,
+    "hard sigmoid, a sixth": nn.Hardsigmoid,
     "silu": nn.SiLU,
     "gelu": nn.GELU,
     "gelu, tanh": lambda: nn.GELU("tanh"),

@@ -210,6 +210,30 @@ def _unit_sigmoid_potential(s: Tensor) -> Tensor:
     return _entropy(s) / 4
 
 
+def _hard_sigmoid_inverse(s: Tensor) -> Tensor:
+    return 6 * s - 3
+
+
+def _hard_sigmoid_potential(s: Tensor) -> Tensor:
+    return 3 * (s * s - s)
+
+
+def _hard_sigmoid_derivative(a: Tensor, s: Tensor) -> Tensor:
+    return _aten.hardsigmoid_backward.default(torch.ones_like(a), a)
+
+
+_HARD_SIGMOID = Activation(
+    "hard-sigmoid/6",
+    nn.functional.hardsigmoid,
+    partial(nn.functional.hardsigmoid, inplace=True),
+    _hard_sigmoid_inverse,
+    _hard_sigmoid_potential,
+    _hard_sigmoid_derivative,
+    lower=0.0,
+    upper=1.0,
+    slope=1 / 6,
+    kinks=(-3.0, 3.0),
+)
 _RELU = Activation("relu", torch.relu, torch.relu_, _identity, half_square, _relu_derivative, lower=0.0, kinks=(0.0,))
 _TANH = Activation(
     "tanh", torch.tanh, torch.tanh_, _tanh_inverse, _tanh_potential, _tanh_derivative, lower=-1.0, upper=1.0
@@ -299,8 +323,9 @@ def recognise(module: nn.Module) -> Activation | None:
     """Return the activation that `module` computes, or None where it is not one that the library knows.
 
     Known: `nn.Identity`, `nn.ReLU`, `nn.LeakyReLU`, `nn.Hardtanh` and `nn.ReLU6`, `nn.Tanh`, `nn.Sigmoid`,
-    `UnitSigmoid`, and for feedforward use `Sign` and the non-monotone `nn.SiLU` and `nn.GELU`. A subclass may compute
-    something else and is not known.
+    `nn.Hardsigmoid`, `UnitSigmoid`, and for feedforward use `Sign` and the non-monotone `nn.SiLU` and
+    `nn.GELU`. A subclass may compute something else and is not known. A module of one's own is known by an attribute
+    `activation`, an `Activation`, that says what it computes.
 
     >>> recognise(nn.Hardtanh(0, 1)).name
     'clip(0, 1)'
@@ -313,6 +338,7 @@ def recognise(module: nn.Module) -> Activation | None:
         nn.Tanh: _TANH,
         nn.Sigmoid: _SIGMOID,
         UnitSigmoid: _UNIT_SIGMOID,
+        nn.Hardsigmoid: _HARD_SIGMOID,
         nn.SiLU: _SILU,
         Sign: _SIGN,
     }
@@ -324,4 +350,5 @@ def recognise(module: nn.Module) -> Activation | None:
             return _clip(module.min_val, module.max_val)
         case nn.GELU() if kind is nn.GELU:
             return _gelu(module.approximate)
-    return plain.get(kind)
+    own = getattr(module, "activation", None)
+    return own if isinstance(own, Activation) else plain.get(kind)

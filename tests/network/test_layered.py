@@ -10,8 +10,16 @@ from cases import ACTIVATIONS, conv_pool, mlp, normed
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from dyadnet import Layered
-from dyadnet.activation import IDENTITY
+from dyadnet import (
+    Backprop,
+    DualPropagation,
+    EquilibriumPropagation,
+    Lagrangian,
+    Layered,
+    cross_entropy,
+    squared_error,
+)
+from dyadnet.activation import IDENTITY, Activation
 from dyadnet.network.layered import Stage
 
 
@@ -244,6 +252,7 @@ def hooked_sequence() -> nn.Sequential:
     return model
 
 
+@pytest.mark.filterwarnings("ignore:.*Doubling.*taken as part of a map")
 @pytest.mark.parametrize("make", [lambda: mlp(Doubling), hooked_activation, hooked_sequence])
 def test_a_model_that_computes_something_else_is_followed_or_refused(make):
     model, x = make(), torch.randn(3, 5)
@@ -252,3 +261,41 @@ def test_a_model_that_computes_something_else_is_followed_or_refused(make):
     except TypeError:
         return
     assert_close(net(x), model(x))
+
+
+# --- activations of one's own ---
+
+
+class Cubic(nn.Module):
+    """`a + a^3 / 3`, without an inverse in closed form: for feedforward chains."""
+
+    activation = Activation(
+        "cubic",
+        f=lambda a: a + a**3 / 3,
+        f_=lambda a: a + a**3 / 3,
+        inverse=None,
+        potential=None,
+        derivative=lambda a, s: 1 + a * a,
+        slope=float("inf"),
+    )
+
+    def forward(self, a: Tensor) -> Tensor:
+        return self.activation.f(a)
+
+
+def test_an_activation_of_one_s_own_ends_a_stage():
+    model, x, y = mlp(Cubic).double(), torch.randn(3, 5).double(), torch.randint(4, (3,))
+    net = Layered.from_sequential(model)
+    assert [stage.activation.name for stage in net.stages] == ["cubic"] * (len(net.stages) - 1) + ["identity"]
+    assert_close(net(x), model(x))
+    for rule, tolerance in ((Lagrangian(), 1e-12), (DualPropagation(1e-3), 1e-5)):
+        found, exact = (each.estimate(net, cross_entropy, x, y).grads for each in (rule, Backprop()))
+        assert all(float((found[p] - exact[p]).norm() / exact[p].norm()) < tolerance for p in exact)
+    with pytest.raises(ValueError, match="cubic, which is not monotone"):
+        EquilibriumPropagation().estimate(net.with_lam(1.0), squared_error, x, torch.randn(3, 4).double())
+
+
+def test_a_module_that_might_be_an_activation_is_pointed_out():
+    with pytest.warns(UserWarning, match="1 Doubling, 3 Doubling: taken as part of a map"):
+        net = Layered.from_sequential(mlp(Doubling))
+    assert len(net.stages) == 1

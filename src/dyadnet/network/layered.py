@@ -4,6 +4,7 @@ The connectivity of a layered network is `W_lam = theta - theta^T + 2 lam theta^
 for `lam = 0`, feedforward for 1/2, symmetric for 1.
 """
 
+import warnings
 from collections.abc import Iterator
 from itertools import dropwhile
 from typing import final
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from dyadnet.activation import IDENTITY, Activation, recognise
 from dyadnet.network.base import AbstractHopfield
 from dyadnet.network.feedback import AbstractFeedback, FeedbackPath, Straight
-from dyadnet.network.modules import changes, hooked, in_sequence, modules_of
+from dyadnet.network.modules import changes, hooked, in_sequence, modules_of, silent
 from dyadnet.network.stage import Stage
 from dyadnet.network.state import States
 from dyadnet.network.wiring import ChainWiring, over
@@ -94,6 +95,13 @@ class Layered(AbstractHopfield):
         modules, stages = dict(_children(model)), tuple(_stages(model))
         for name in (name for name in modules if hasattr(cls, name) or name in _OWN):
             raise TypeError(f"the model has a module named {name}, which is a name of the network's own: rename it")
+        unknown = [f"{name} {type(m).__name__}" for name, m in _leaves(model) if recognise(m) is None and silent(m)]
+        if unknown:
+            warnings.warn(
+                f"{', '.join(unknown)}: taken as part of a map, inside which autograd does the work; an activation has an "
+                "attribute `activation` (dyadnet.activation.Activation)",
+                stacklevel=2,
+            )
         return cls(modules, stages, lam, relaxation, None if feedback is None else feedback.lay(stages))
 
     def with_lam(self, lam: float, relaxation: Relaxation | None = None) -> "Layered":
@@ -263,7 +271,8 @@ def _stages(model: nn.Sequential) -> list[Stage]:
         elif type(module).__module__ == "torch.nn.modules.activation":
             raise TypeError(
                 f"{name} {type(module).__name__} is not an activation that a stage can have; known are ReLU, "
-                "LeakyReLU, Hardtanh, Tanh, Sigmoid, UnitSigmoid, SiLU, GELU and Identity"
+                "LeakyReLU, Hardtanh, ReLU6, Tanh, Sigmoid, Hardsigmoid, UnitSigmoid, Sign, SiLU, GELU, "
+                "Identity, and modules of your own with an attribute `activation` (dyadnet.activation.Activation)"
             )
         else:
             maps.append((name, module))

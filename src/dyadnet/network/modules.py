@@ -49,6 +49,11 @@ def _iterates(module: nn.Module) -> bool:
     return isinstance(parametrized, nn.Module) and any(isinstance(m, _SpectralNorm) for m in parametrized.modules())
 
 
+def silent(module: nn.Module) -> bool:
+    """Return whether a module is somebody's own and has nothing to learn: it might be an activation."""
+    return not type(module).__module__.startswith("torch.") and not any(True for _ in module.parameters())
+
+
 def zero_padded(conv: nn.Conv2d) -> bool:
     """Return whether a convolution is padded with a number of zeros."""
     return conv.padding_mode == "zeros" and not isinstance(conv.padding, str)
