@@ -130,8 +130,10 @@ def _decided(net: AbstractNetwork) -> tuple[object, ...]:
 
     A record keeps the tensors that it reads, so that no other can have their id.
     """
-    tensors = [*net.parameters(), *net.buffers()]
-    return tuple(m.training for m in net.modules()), tuple((id(t), t.requires_grad) for t in tensors)
+    modules = list(net.modules())
+    # one walk through the modules, as this is looked at in every step
+    tensors = [t for m in modules for own in (m._parameters, m._buffers) for t in own.values() if t is not None]
+    return tuple(m.training for m in modules), tuple((id(t), t.requires_grad) for t in tensors)
 
 
 def _scaled_sum(a: Any, b: Any, *, alpha: float = 1) -> Any:
