@@ -98,8 +98,8 @@ class Layered(AbstractHopfield):
         unknown = [f"{name} {type(m).__name__}" for name, m in _leaves(model) if recognise(m) is None and silent(m)]
         if unknown:
             warnings.warn(
-                f"{', '.join(unknown)}: taken as part of a map, inside which autograd does the work; an activation has an "
-                "attribute `activation` (dyadnet.activation.Activation)",
+                f"{', '.join(unknown)}: taken as part of a map, inside which autograd does the work; an activation has "
+                "an attribute `activation` (dyadnet.activation.Activation)",
                 stacklevel=2,
             )
         return cls(modules, stages, lam, relaxation, None if feedback is None else feedback.lay(stages))
