@@ -68,7 +68,8 @@ OWN |= {f"audit/{name}.py": TESTS / "audit" / "test_observe.py" for name in OBSE
 OWN |= dict.fromkeys((LIFTED_RULES, EXACT_CODING), TESTS / "rule" / "test_predictive_coding.py")
 """The tests of files that are not tested in one of their own name."""
 FEEDBACK, ANGLES, RANDOM_CHL = "network/feedback.py", "audit/feedback_angles.py", "rule/random_feedback_chl.py"
-MODULES = "network/modules.py"
+MODULES, STATE, NUDGE = "network/modules.py", "network/state.py", "rule/nudge.py"
+OWN |= dict.fromkeys((MODULES, STATE, NUDGE), TESTS / "rule" / "test_relaxing_rules.py")
 ADASTE, AUTHORS, OPTIMIZER = "binary/adaste.py", "binary/authors.py", "binary/optimizer.py"
 BAYES, MIRROR, STATISTICS = "binary/bayes.py", "binary/mirror_descent.py", "binary/statistics.py"
 WELLS, PASS = "binary/wells.py", "binary/wells.c"
@@ -320,10 +321,23 @@ MUTATIONS = [
     ),
     Mutation(
         "dropout of rate zero counts as changing",
-        LAYERED,
-        "isinstance(module, _RANDOM) and module.p > 0",
-        "isinstance(module, _RANDOM)",
+        MODULES,
+        "return module.training and module.p > 0",
+        "return module.training",
     ),
+    Mutation(
+        "statistics of a batch pass for a map while they are not kept",
+        MODULES,
+        "return module.training or module.running_mean is None",
+        "return module.training",
+    ),
+    Mutation(
+        "strengths of phases belong to places of an image",
+        NUDGE,
+        "each.view(-1, *[1] * (dimensions - 1))",
+        "each[:, None]",
+    ),
+    Mutation("small errors pass for settled", STATE, ".clamp(min=unit)", ".clamp(min=1)"),
     Mutation(
         "bottom-up leaves out the output",
         SCHEDULE,

@@ -80,8 +80,8 @@ def test_the_protocol_of_binary_weights_trains_a_small_network(cifar: Path, tmp_
 
 def test_methods_for_binary_weights_train_at_the_rates_that_their_tuning_chose(cifar: Path, tmp_path: Path):
     script = (
-        "import binary as e; e.DATA['mnist'] = sys.argv[2]; e.RESULTS = common.RESULTS; e.USUAL = (1e-9, 1e-2);"
-        "e.THRESHOLDS = (1e9, 1e-6);"
+        "import binary as e; e.DATA['mnist']['dataset'] = sys.argv[2]; e.RESULTS = common.RESULTS;"
+        "e.USUAL = (1e-9, 1e-2); e.THRESHOLDS = (1e9, 1e-6);"
         "shared = dict(seeds=(0,), epochs=1, only=('AdaSTE', 'Bop'));"
         "e.main(e.Experiment(which='tune-mnist', **shared)); e.main(e.Experiment(which='mnist', **shared))"
     )

@@ -188,7 +188,7 @@ def test_settings_are_read_as_their_defaults_are():
 @pytest.mark.parametrize(
     ("specification", "told"),
     [
-        ("adan", "there is no optimizer 'adan'; there are adadelta, adafactor"),
+        ("adan", "there is no optimizer 'adan' (did you mean adam?); there are adadelta, adafactor"),
         ("lbfgs", "there is no optimizer 'lbfgs'"),
         ("optimizer", "there is no optimizer 'optimizer'"),
         ("sgd:speed=1", "sgd has no setting 'speed'; it has dampening"),

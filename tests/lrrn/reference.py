@@ -108,9 +108,9 @@ def combine(weights: Sequence[float], gradients: Sequence[Gradient]) -> Gradient
 
 
 def clamped(net: Net, x: Vector, y: Vector) -> Gradient:
-    """Of `K^2 ( min { E | K z_L = y } - min E )`."""
-    free, held = minimise(net, x), minimise(net, x, output=y / net.gain)
-    return combine([net.gain**2, -(net.gain**2)], [derivative(net, x, held), derivative(net, x, free)])
+    """Of `K^2 / kappa ( min { E | K z_L = y } - min E )`."""
+    free, held, weight = minimise(net, x), minimise(net, x, output=y / net.gain), net.gain**2 / net.kappa
+    return combine([weight, -weight], [derivative(net, x, held), derivative(net, x, free)])
 
 
 def nudged(net: Net, x: Vector, y: Vector, beta: float) -> Gradient:

@@ -46,7 +46,7 @@ def least(net: Lifted, x: Tensor, y: Tensor | None = None) -> Tensor:
 
 def contrast(net: Lifted, x: Tensor, y: Tensor) -> Tensor:
     """J of clamped outputs, `(batch,)`."""
-    return net.output_gain**2 * (least(net, x, y) - least(net, x))
+    return net.output_gain**2 / net.terms.regression * (least(net, x, y) - least(net, x))
 
 
 def nudged(net: Lifted, x: Tensor, y: Tensor, beta: float, loss: AbstractLoss = squared_error) -> Tensor:
