@@ -65,7 +65,7 @@ class Export:
     out: Path
     """The folder to write to."""
     format: FormatName = "packed"
-    """safetensors with packed bits, gguf (Q1_0, linear layers) or onnx; these two need pip install dyadnet[export]."""
+    """safetensors with packed bits, gguf (Q1_0, linear layers) or onnx; these two need pip install -e '.[export]'."""
     checkpoint: CheckpointName = checkpoint.NAME
     """What to export: the latest one, or the one before."""
     data_root: str | None = None

@@ -62,7 +62,7 @@ def export(training: Training, out: Path, format: FormatName = "packed", *, over
         with final_weights(training):
             return _export(training, as_sequential(training.net).eval(), path)
     except ImportError as error:
-        raise RequestError(f"{format} needs the package {error.name}: pip install 'dyadnet[export]'") from error
+        raise RequestError(f"{format} needs the package {error.name}: pip install -e '.[export]'") from error
     except (TypeError, ValueError) as error:
         raise RequestError(f"this run cannot be exported: {error}") from error
 
