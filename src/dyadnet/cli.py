@@ -254,7 +254,7 @@ def _show_audit(out: Path, records: list[Record], console: Console) -> None:
     from dyadnet.report.audit import audit_table, write_audit  # plotly takes a while to import
 
     page = write_audit(out / folder.REPORT, records, environment())
-    console.print(audit_table(records))
+    console.print(audit_table(records, console.width))
     for line in lines(records):
         for remark in line.remarks:
             console.print(f"{line.rule}: {remark}", soft_wrap=True)

@@ -7,7 +7,7 @@ from math import sqrt
 import pytest
 import torch
 
-from dyadnet import DualPropagation, EquilibriumPropagation, Lagrangian, RecurrentBackprop
+from dyadnet import Backprop, DualPropagation, EquilibriumPropagation, Lagrangian, RecurrentBackprop
 from dyadnet.hardware.chip import Chip, OnChip
 from dyadnet.hardware.device import Device
 from dyadnet.hardware.synapses import Synapses
@@ -292,3 +292,18 @@ def test_sources_are_named() -> None:
     assert device.sources() == {"synapses.bits": 3, "reading.noise": 0.1}
     with pytest.raises(ValueError, match=r"no setting 'reading\.colour'"):
         device.replaced(**{"reading.colour": 1})
+
+
+def test_a_chip_carries_the_network_that_it_was_made_for_and_no_other() -> None:
+    net, other, (x, y) = layered(1.0), layered(1.0), batch()
+    rule = OnChip(EquilibriumPropagation(), Chip(Device(synapses=Synapses(bits=2)), net))
+    with pytest.raises(ValueError, match="the chip holds the weights of another network"):
+        rule.estimate(other, LOSS, x, y)
+    rule.estimate(net.with_lam(0.75), LOSS, x, y)  # shares them
+
+
+def test_backpropagation_has_no_units_that_could_be_imperfect() -> None:
+    net = layered(0.5)
+    with pytest.raises(ValueError, match="backprop meets no units and no readings, only weights: take lagrangian"):
+        OnChip(Backprop(), Chip(Device(reading=Reading(noise=0.5)), net))
+    OnChip(Backprop(), Chip(Device(synapses=Synapses(bits=4)), net))

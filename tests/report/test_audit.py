@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import pytest
 from rich.console import Console
 
 from dyadnet.report.audit import audit_table, seen, write_audit
@@ -37,9 +38,15 @@ def test_a_report_without_an_audit_has_no_section_for_it() -> None:
     assert not seen([])
 
 
-def test_the_table_fits_a_terminal() -> None:
-    console = Console(width=100, record=True, file=None)
+@pytest.mark.parametrize(("width", "gone"), [(100, ()), (90, ("order",)), (64, ("order", "phases"))])
+def test_the_table_fits_a_terminal(width: int, gone: tuple[str, ...]) -> None:
+    console = Console(width=width)
     with console.capture() as held:
-        console.print(audit_table([RECORD]))
-    assert all(len(line) <= 100 for line in held.get().splitlines())
-    assert "2e-02" in held.get()
+        console.print(audit_table([RECORD], width))
+    text = held.get()
+    assert all(len(line) <= width for line in text.splitlines())
+    assert ("2e-02" in text) == ("order" not in gone)
+    assert ("nudged" in text) == ("phases" not in gone)
+    for part in ("dual-propagation:beta=<b>", "training", "space", "(thesis: yes)"):
+        assert part in text
+    assert ("wider terminal" in text) == bool(gone)

@@ -82,7 +82,7 @@ def test_a_file_is_not_replaced_unasked(tmp_path: Path, training_for: TrainingFo
 
 def test_a_missing_package_is_named(tmp_path: Path, training_for: TrainingFor, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "gguf", None)
-    with pytest.raises(RequestError, match=r"gguf needs the package gguf: pip install 'dyadnet\[export\]'"):
+    with pytest.raises(RequestError, match=r"gguf needs the package gguf: pip install -e '\.\[export\]'"):
         export(training_for("backprop", binary="ste"), tmp_path, "gguf")
 
 

@@ -20,6 +20,7 @@ from dyadnet.network.linearise import Gradients
 from dyadnet.network.state import States
 from dyadnet.relax.relaxation import Relaxation
 from dyadnet.relax.stopping import Count
+from dyadnet.rule.backprop import Backprop
 from dyadnet.rule.base import AbstractRule, Estimate
 
 
@@ -87,9 +88,14 @@ class Chip:
         """Return the network as its units are on the chip; its parameters are the same.
 
         Args:
-            net: the network.
+            net: the network that the chip was made for, or one that shares its weights.
             generator: of what differs from visit to visit.
+
+        Raises:
+            ValueError: for a network with other weights.
         """
+        if any(p.dim() > 1 and p not in self.stored for p in net.parameters()):
+            raise ValueError("the chip holds the weights of another network: make one for this network")
         units, reading = self.device.units, self.device.reading
         beside = self.beside if self.device.synapses.twin else None
         if units == Units() and reading == Reading() and beside is None:
@@ -151,6 +157,10 @@ class OnChip(AbstractRule):
         seed: of noise and of the rule's randomness in estimates that are handed no generator, the same in each of them;
             None stands for the chip's generator.
 
+    Raises:
+        ValueError: for backpropagation where units or readings are not perfect; in `estimate`, for a network that the
+            chip was not made for.
+
     >>> from dyadnet import EquilibriumPropagation, Layered, squared_error
     >>> net = Layered.from_sequential(torch.nn.Sequential(torch.nn.Linear(2, 2)), lam=1)
     >>> chip = Chip(Device(reading=Reading(noise=0.1)), net)
@@ -165,6 +175,11 @@ class OnChip(AbstractRule):
     rule: AbstractRule
     chip: Chip
     seed: int | None = None
+
+    def __post_init__(self) -> None:
+        device = self.chip.device
+        if isinstance(self.rule, Backprop) and (device.units, device.reading) != (Units(), Reading()):
+            raise ValueError("backprop meets no units and no readings, only weights: take lagrangian")
 
     def estimate(
         self,

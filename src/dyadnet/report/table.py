@@ -22,8 +22,8 @@ class Row:
     """One rule over its seeds; `None` where nothing was measured.
 
     Accuracy is a fraction, `step_ms` in milliseconds, `lowest_alignment` the mean over seeds of the smallest cosine
-    with backpropagation over layers. The residual is that of the worst seed, and `converged` holds only if every
-    seed converged; `unconverged` is the mean share of samples that had not settled.
+    with backpropagation over layers, 0 for a layer without any gradient. The residual is that of the worst seed, and
+    `converged` holds only if every seed converged; `unconverged` is the mean share of samples that had not settled.
     """
 
     rule: str
@@ -118,7 +118,7 @@ def _row(rule: str, runs: Sequence[Record]) -> Row:
     relaxations = [run.get("relaxation") or {} for run in runs]
     verdicts = [relaxation.get("converged") for relaxation in relaxations]
     known = [verdict for verdict in verdicts if verdict is not None]
-    lowest = [reduced(run.get("alignment") or (), np.min) for run in runs]
+    lowest = [reduced([cosine or 0.0 for cosine in run.get("alignment") or ()], np.min) for run in runs]
     return Row(
         rule=rule,
         network=runs[0]["network"],

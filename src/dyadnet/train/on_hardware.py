@@ -13,9 +13,7 @@ from torch import Tensor
 
 from dyadnet import names
 from dyadnet.hardware.chip import Chip, OnChip
-from dyadnet.hardware.units import Reading, Units
 from dyadnet.network.base import AbstractNetwork
-from dyadnet.rule.backprop import Backprop
 from dyadnet.train.settling import counted
 
 if TYPE_CHECKING:
@@ -42,14 +40,15 @@ def installed(
         if getattr(settings, name):
             raise names.RequestError(f"{name.replace('_', '-')} does not go with hardware")
     device, grads = names.device(settings.hardware), None
-    if isinstance(training.rule, Backprop) and (device.units, device.reading) != (Units(), Reading()):
-        raise names.RequestError("backprop meets no units and no readings, only weights: take lagrangian")
     if device.updates.offset:
         with counted():
             grads = training.rule.estimate(training.net, training.loss, x, y, keep_states=False).grads
     chip = Chip(device, training.net, seed, grads)
     optimizer = chip.optimizer(training.optimizer)
-    rule = OnChip(training.rule, chip, seed=0)  # steps hand in a generator; what is measured besides leaves no trace
+    try:  # steps hand in a generator; what is measured besides leaves no trace
+        rule = OnChip(training.rule, chip, seed=0)
+    except ValueError as error:
+        raise names.RequestError(str(error)) from error
     return dataclasses.replace(training, rule=rule, optimizer=optimizer, chip=chip)
 
 
