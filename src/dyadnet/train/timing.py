@@ -19,13 +19,14 @@ def interleaved(
 
     The order of the actions turns around every round, so that none always follows the same one. With several `calls` in
     a row a time is their mean: all but the first find caches and memory as the action itself left them, as in training.
-    On one thread of a busy machine `clock=time.process_time` leaves out the time that others had the processor.
+    On one thread of a CPU the clock is that of the process, which leaves out the time that others had the processor.
 
     >>> times = interleaved({"nothing": lambda: None, "sum": lambda: sum(range(100_000))}, rounds=5)
     >>> median(times["nothing"]) < median(times["sum"])
     True
     """
-    clock = clock or time.perf_counter
+    alone = torch.get_num_threads() == 1 and (device is None or device.type == "cpu")
+    clock = clock or (time.process_time if alone else time.perf_counter)
     times: dict[str, list[float]] = {name: [] for name in actions}
     for turn in range(warmup + rounds):
         for name in list(actions)[:: 1 if turn % 2 else -1]:
