@@ -92,3 +92,9 @@ def test_a_map_without_weights_has_norm_zero():
 def test_dtype_is_that_of_the_network():
     case = NETWORKS["conv-pool"]()
     assert all(norm.dtype == torch.float32 for norm in spectral_norms(case.net.float(), case.x.float()))
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_those_of_lower_maps_may_be_left_out(name):
+    case = NETWORKS[name]()
+    assert_close(spectral_norms(case.net, case.x, lowest=2), spectral_norms(case.net, case.x)[1:], rtol=0, atol=0)

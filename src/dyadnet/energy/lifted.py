@@ -149,7 +149,7 @@ class LiftedEnergy(AbstractEnergy):
         """How far layers go: `1 / (1 + gamma |f' J_{k+1}|^2)`, the inverse curvature, or what was asked for."""
         if self.step is not None:
             return [self.step] * (wiring.depth - 1)
-        norms = [float(norm) for norm in spectral_norms(self.net, wiring.states[0].mean()[:1], iterations=10)[1:]]
+        norms = [float(norm) for norm in spectral_norms(self.net, wiring.states[0].mean()[:1], iterations=10, lowest=2)]
         slopes = [max(low.slope, high.slope) for low, high in pairwise(self.net.activations)]
         found = [1 / (1 + self.gamma * (1.05 * n * m) ** 2) for n, m in zip(norms, slopes, strict=True)]
         if 0 in found:

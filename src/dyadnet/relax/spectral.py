@@ -10,9 +10,9 @@ from dyadnet.network.layered import Layered
 
 @torch.no_grad()
 def spectral_norms(
-    net: Layered, x: Tensor, *, iterations: int = 30, generator: torch.Generator | None = None
+    net: Layered, x: Tensor, *, iterations: int = 30, lowest: int = 1, generator: torch.Generator | None = None
 ) -> list[Tensor]:
-    """Return `|J_k|_2` of every map at the free activities, one value a sample, broadcastable to the lower state.
+    """Return `|J_k|_2` of the maps at the free activities, one value a sample, broadcastable to the lower state.
 
     Estimates from below; they grow with `iterations` towards the norm.
 
@@ -20,6 +20,7 @@ def spectral_norms(
         net: the network.
         x: inputs `(batch, ...)`.
         iterations: of `v <- J^T J v`.
+        lowest: the first map whose norm is wanted; that of the inputs, 1, is often the largest and most costly.
         generator: draws the starting vectors; None stands for a fixed seed.
 
     >>> model = torch.nn.Sequential(torch.nn.Linear(2, 2, bias=False))
@@ -29,13 +30,13 @@ def spectral_norms(
     """
     generator = generator or torch.Generator().manual_seed(0)
     norms, state = [], x
-    for stage in net.stages:
+    for k, stage in enumerate(net.stages, 1):
         at = stage.linearise(partial(_same, state))
         v = torch.randn(state.shape[1:], generator=generator).to(state).expand_as(state)
-        for _ in range(iterations):
+        for _ in range(iterations if k >= lowest else 0):
             v = v / _norm(v).clamp(min=torch.finfo(v.dtype).tiny)
             v = at.feedback(at.push(v))
-        norms.append(_norm(v).sqrt())
+        norms += [_norm(v).sqrt()] if k >= lowest else []
         state = stage.activation.f(at.value)
     return norms
 

@@ -244,6 +244,6 @@ class DualPropagation(AbstractRule):
         if self.alpha == 0.5:
             return {}
         net.check_steady()
-        norms = spectral_norms(net, x, generator=generator)
+        norms = spectral_norms(net, x, lowest=2, generator=generator)
         skewed = abs(1 - 2 * self.alpha) / 2
-        return {k: skewed * (norm.square() - 1).clamp(min=0) for k, norm in enumerate(norms[1:], 1)}
+        return {k: skewed * (norm.square() - 1).clamp(min=0) for k, norm in enumerate(norms, 1)}
