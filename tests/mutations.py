@@ -184,7 +184,7 @@ MUTATIONS = [
     ),
     Mutation("mean loss forgotten at the output", DUAL, "loss.gradient(point, y) / batch", "loss.gradient(point, y)"),
     Mutation("damping forgets the feedback", DUAL, "feedback / (1 + gain)", "feedback"),
-    Mutation("damping of the wrong layer", DUAL, "enumerate(norms[1:], 1)", "enumerate(norms[:-1], 1)"),
+    Mutation("damping of the wrong layer", DUAL, "lowest=2", "lowest=1"),
     Mutation("damping without the factor 1/2", DUAL, "abs(1 - 2 * self.alpha) / 2", "abs(1 - 2 * self.alpha)"),
     Mutation("damping by the norm, not its square", DUAL, "norm.square() - 1", "norm - 1"),
     Mutation(
