@@ -35,8 +35,7 @@ class BayesBiNN(AbstractMethod):
     spread: float = 10.0
 
     def __post_init__(self) -> None:
-        positive(temperature=self.temperature)
-        positive(spread=self.spread)
+        positive(temperature=self.temperature, spread=self.spread)
 
     def start(self, weight: Tensor, generator: torch.Generator) -> Tensor:
         """Far out, on a side that a coin decides."""

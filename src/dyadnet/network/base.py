@@ -111,6 +111,27 @@ class AbstractNetwork(nn.Module, abc.ABC):
                     "and compute under torch.autocast"
                 )
 
+    def curved(self) -> list[str]:
+        """Name the maps in loops whose Jacobian changes with the state, or is not known not to: none."""
+        return []
+
+    @final
+    def check_straight(self, rule: str) -> None:
+        """Refuse maps whose Jacobian changes with the state where states travel down through its transpose.
+
+        `v_k = (du/ds_k)^T e` then has a part from `c J(s_k)^T s_{k+1}`, which the rule leaves out.
+
+        Raises:
+            ValueError: naming the module.
+        """
+        curved = self.curved()
+        if curved:
+            raise ValueError(
+                f"{rule} needs maps between layers that are affine, or averages and maxima, where there is feedback, "
+                f"and {curved[0]} is not known to be one: put it below the first layer, or take EquilibriumPropagation "
+                "with lam=1"
+            )
+
     @final
     def check_steady(self) -> None:
         """Refuse to visit maps more than once that change at every visit.

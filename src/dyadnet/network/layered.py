@@ -197,10 +197,9 @@ class Layered(AbstractHopfield):
         return all(isinstance(module, _AFFINE) for stage in stages for module in modules_of(stage.map))
 
     def curved(self) -> list[str]:
-        """Name the modules between layers whose Jacobian changes with the state, or is not known not to.
-
-        Affine maps, averages, maxima and normalisation with running statistics are not among them.
-        """
+        """Name the maps between layers that are neither affine, nor averages and maxima, nor running statistics."""
+        if self.gain == 0:
+            return []
         straight = (*_AFFINE, *_MONOTONE, nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)
         return [
             f"{stage.name}'s {type(module).__name__}"
@@ -208,22 +207,6 @@ class Layered(AbstractHopfield):
             for module in modules_of(stage.map)
             if not isinstance(module, straight)
         ]
-
-    def check_straight(self, rule: str) -> None:
-        """Refuse maps whose Jacobian changes with the state where states travel down through its transpose.
-
-        `v_k = (du/ds_k)^T e` then has a part from `c J(s_k)^T s_{k+1}`, which the rule leaves out.
-
-        Raises:
-            ValueError: naming the module.
-        """
-        curved = self.curved() if self.gain != 0 else []
-        if curved:
-            raise ValueError(
-                f"{rule} needs maps between layers that are affine, or averages and maxima, where there is feedback, "
-                f"and {curved[0]} is not known to be one: put it below the first layer, or take EquilibriumPropagation "
-                "with lam=1"
-            )
 
     def convex(self) -> bool:
         """Return whether every map between layers is affine, or takes maxima of affine ones for units of at least 0.

@@ -73,8 +73,7 @@ class Dyadic(AbstractRule):
     ) -> Estimate:
         """Relax dyads; the states are `Pair`s, and the output is what their means would have it be without a nudge."""
         net.check_steady()
-        if isinstance(net, Layered):
-            net.check_straight("Dyadic")
+        net.check_straight("Dyadic")
         loss, relaxation = as_loss(loss), self.relaxation or net.relaxation
         exact = decouples(net)
         if self.form == "two-phase" and not exact:

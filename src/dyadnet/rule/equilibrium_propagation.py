@@ -24,7 +24,6 @@ from dyadnet.bounds import positive
 from dyadnet.energy.lifted import LiftedEnergy
 from dyadnet.loss import AbstractLoss, Loss, as_loss
 from dyadnet.network.base import AbstractNetwork, hopfield
-from dyadnet.network.layered import Layered
 from dyadnet.network.state import States
 from dyadnet.relax.relaxation import Relaxation
 from dyadnet.rule.base import AbstractRule, Estimate
@@ -129,7 +128,7 @@ def check_holomorphic(net: AbstractNetwork, loss: AbstractLoss) -> None:
         raise ValueError(f"holomorphic nudges need the squared error, not {type(loss).__name__}")
     if isinstance(energy_of(net), LiftedEnergy):
         raise ValueError("holomorphic nudges need a network with feedback: take lam above 1/2")
-    if isinstance(net, Layered) and net.curved():
+    if net.curved():
         raise ValueError(f"holomorphic nudges need affine maps or pooling between layers, not {net.curved()[0]}")
     for activation in hopfield(net, "equilibrium propagation").activations:
         if not activation.holomorphic:

@@ -51,8 +51,7 @@ class RecurrentBackprop(AbstractRule):
         if isinstance(net, Layered) and net.feedback is not None:
             raise ValueError("RecurrentBackprop sends errors through the transpose: take net.with_feedback(None)")
         net.check_steady()
-        if isinstance(net, Layered):
-            net.check_straight("RecurrentBackprop")
+        net.check_straight("RecurrentBackprop")
         loss, wiring = as_loss(loss), net.wire(x, states)
         neuron = multiplied(hopfield(net, "recurrent backpropagation").activations, loss, x, y)
         solution = settle(wiring, neuron, self.relaxation or net.relaxation, generator=generator)
