@@ -22,13 +22,13 @@ from torch import nn
 
 from dyadnet import Layered
 from dyadnet.relax.relaxation import NotSettledWarning, Relaxation
-from dyadnet.relax.solver import Anderson, Damped, OverRelaxed, Plain, Solver
+from dyadnet.relax.solver import AbstractSolver, Anderson, Damped, OverRelaxed, Plain
 from dyadnet.relax.stopping import Residual
 from dyadnet.train.environment import environment
 from dyadnet.train.folder import write_json
 from dyadnet.train.models import initialise, mlp
 
-SOLVERS: dict[str, Solver] = {
+SOLVERS: dict[str, AbstractSolver] = {
     "plain": Plain(),
     "damped, 0.5": Damped(0.5),
     "over-relaxed": OverRelaxed(),
@@ -80,7 +80,7 @@ def coupling_norm(weights: list[torch.Tensor]) -> float:
     return float(torch.linalg.matrix_norm(theta + theta.T, 2))
 
 
-def passes(experiment: Experiment, solver: Solver, lam: float, norm: float, seed: int) -> int | None:
+def passes(experiment: Experiment, solver: AbstractSolver, lam: float, norm: float, seed: int) -> int | None:
     """Return the passes to the tolerance; None if it was not reached."""
     net = network(experiment, lam, norm, seed)
     x = torch.rand(experiment.batch, experiment.width)

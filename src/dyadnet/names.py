@@ -37,7 +37,7 @@ from dyadnet.network.feedback import (
 from dyadnet.network.lifted import Terms
 from dyadnet.relax.relaxation import Relaxation
 from dyadnet.relax.schedule import AbstractSchedule, BottomUp, OddEven, Parallel, RandomOrder, Sweeps
-from dyadnet.relax.solver import Accelerated, Anderson, Damped, OverRelaxed, Plain, Solver
+from dyadnet.relax.solver import AbstractSolver, Accelerated, Anderson, Damped, OverRelaxed, Plain
 from dyadnet.rule.auxiliary_coordinates import AuxiliaryCoordinates
 from dyadnet.rule.backprop import Backprop
 from dyadnet.rule.base import AbstractRule
@@ -85,7 +85,7 @@ SCHEDULES: dict[str, Callable[..., AbstractSchedule]] = {
     "parallel": Parallel,
     "random-order": RandomOrder,
 }
-SOLVERS: dict[str, type[Solver]] = {
+SOLVERS: dict[str, type[AbstractSolver]] = {
     "plain": Plain,
     "damped": Damped,
     "over-relaxed": OverRelaxed,
@@ -152,7 +152,7 @@ def order(name: str) -> AbstractSchedule:
     return _pick(SCHEDULES, name, "order")()
 
 
-def solver(specification: str) -> Solver:
+def solver(specification: str) -> AbstractSolver:
     """Return the solver that a specification names.
 
     >>> solver("anderson:memory=5")

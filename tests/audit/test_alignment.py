@@ -23,7 +23,7 @@ from dyadnet import (
     cross_entropy,
     squared_error,
 )
-from dyadnet.audit.alignment import has_loops, residual
+from dyadnet.audit.alignment import residual
 from dyadnet.relax.relaxation import NotSettledWarning, Relaxation
 from dyadnet.relax.stopping import Count, Residual
 from dyadnet.rule.base import Estimate
@@ -195,8 +195,8 @@ def test_layers_of_a_dense_network_are_its_parameters():
 
 
 def test_only_feedforward_chains_have_no_loops():
-    assert not has_loops(cases.layered(0.5))
-    assert all(has_loops(net) for net in (cases.layered(0.25), cases.dense("lower"), cases.dense("free")))
+    assert not cases.layered(0.5).relaxes
+    assert all(net.relaxes for net in (cases.layered(0.25), cases.dense("lower"), cases.dense("free")))
 
 
 # --- residual ---

@@ -15,7 +15,7 @@ from dyadnet.audit.certificate import certify
 from dyadnet.energy.hopfield import HopfieldEnergy
 from dyadnet.network.base import AbstractHopfield
 from dyadnet.network.state import Activity
-from dyadnet.relax.relaxation import Relaxation, step_factor
+from dyadnet.relax.relaxation import Relaxation
 from dyadnet.relax.schedule import AbstractSchedule
 from dyadnet.relax.solver import Anderson, Damped, OverRelaxed, Plain
 from dyadnet.relax.stopping import Count, Residual
@@ -160,7 +160,7 @@ def test_pooling_is_taken_at_its_switches(lam: float):
 @pytest.mark.parametrize("solver", [Plain(), Damped(0.4), OverRelaxed()], ids=lambda solver: type(solver).__name__)
 def test_the_rate_is_the_spectral_radius_of_a_pass(lam: float, schedule, solver):
     net, (x, _) = using(layered(lam), schedule, solver), batch()
-    factor = step_factor(net.relaxation, net.wire(x[:1]))
+    factor = net.relaxation.factor_on(net.wire(x[:1]))
     exact = reference.spectral_radius(as_reference(net), groups(schedule, 3), factor, 1.0)
     found = certify(net, x)
     assert found.rate == pytest.approx(exact, rel=1e-6, abs=1e-4)  # without loops, the reference is inexact

@@ -85,7 +85,7 @@ def test_a_layered_network_is_a_dense_one_with_blocks():
 
 
 def test_only_lower_triangular_connections_have_no_cycles():
-    assert [name for name, make in DENSE.items() if make().acyclic()] == ["lower-triangular"]
+    assert [name for name, make in DENSE.items() if make().loop_free()] == ["lower-triangular"]
 
 
 def test_layers_whose_units_hear_only_the_other_layer_are_bipartite():

@@ -21,7 +21,7 @@ from dyadnet.network.base import AbstractNetwork
 from dyadnet.network.state import Activity
 from dyadnet.relax.relaxation import Relaxation
 from dyadnet.relax.schedule import AbstractSchedule
-from dyadnet.relax.solver import Damped, Plain, Solver
+from dyadnet.relax.solver import AbstractSolver, Damped, Plain
 from dyadnet.relax.stopping import Count, Residual
 from dyadnet.rule.nudge import both
 from hopfield import reference
@@ -57,7 +57,9 @@ def somewhere(net: AbstractNetwork, x: Tensor) -> list[Activity]:
     return [Activity(a.f(torch.randn(shape))) for a, shape in zip(net.activations, shapes, strict=True)]
 
 
-def energies(net: AbstractNetwork, x: Tensor, schedule: AbstractSchedule, solver: Solver, passes: int = 12) -> Tensor:
+def energies(
+    net: AbstractNetwork, x: Tensor, schedule: AbstractSchedule, solver: AbstractSolver, passes: int = 12
+) -> Tensor:
     """The energy of every sample after 0, 1, ... passes, `(passes + 1, batch)`."""
     energy, states = HopfieldEnergy(net), somewhere(net, x)
     found = [energy.value(x, states)]

@@ -15,9 +15,9 @@ from dyadnet import BottomUp, Dense, Dyadic, Layered, OddEven, Parallel, RandomO
 from dyadnet.network.base import AbstractNetwork
 from dyadnet.network.state import Activity, Pair, distance
 from dyadnet.relax.anderson import Mixer
-from dyadnet.relax.relaxation import NotSettled, NotSettledWarning, Relaxation, settle, step_factor
+from dyadnet.relax.relaxation import NotSettled, NotSettledWarning, Relaxation, settle
 from dyadnet.relax.schedule import AbstractSchedule
-from dyadnet.relax.solver import Anderson, Damped, OverRelaxed, Plain, Solver
+from dyadnet.relax.solver import AbstractSolver, Anderson, Damped, OverRelaxed, Plain
 from dyadnet.relax.stopping import Count, Residual
 from hopfield.cases import (
     EXACT,
@@ -44,7 +44,7 @@ SCHEDULES: dict[str, AbstractSchedule] = {
     "bottom-up": BottomUp(),
     "parallel": Parallel(),
 }
-SOLVERS: dict[str, Solver] = {
+SOLVERS: dict[str, AbstractSolver] = {
     "plain": Plain(),
     "damped": Damped(0.4),
     "over-relaxed": OverRelaxed(),
@@ -371,8 +371,8 @@ def test_settings_out_of_range_are_refused(make, said: str):
 def test_solvers_go_as_far_as_they_say():
     wiring = layered(0.0).wire(batch()[0])
     best = wiring.best_factor(OddEven(), 8, 1.05)
-    assert step_factor(Relaxation(solver=Plain()), wiring) == 1
-    assert step_factor(Relaxation(solver=Damped(0.3)), wiring) == 0.3
-    assert step_factor(Relaxation(solver=OverRelaxed()), wiring) == best
-    assert step_factor(Relaxation(solver=Anderson(factor=0.2)), wiring) == 0.2
-    assert step_factor(Relaxation(solver=Anderson()), wiring) == pytest.approx(best**0.5)
+    assert Relaxation(solver=Plain()).factor_on(wiring) == 1
+    assert Relaxation(solver=Damped(0.3)).factor_on(wiring) == 0.3
+    assert Relaxation(solver=OverRelaxed()).factor_on(wiring) == best
+    assert Relaxation(solver=Anderson(factor=0.2)).factor_on(wiring) == 0.2
+    assert Relaxation(solver=Anderson()).factor_on(wiring) == pytest.approx(best**0.5)

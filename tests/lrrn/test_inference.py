@@ -20,7 +20,7 @@ from dyadnet.network.lifted import Lifted, Terms
 from dyadnet.network.quadratic import norm_bound
 from dyadnet.relax.relaxation import NotSettled, NotSettledWarning, Relaxation
 from dyadnet.relax.schedule import AbstractSchedule
-from dyadnet.relax.solver import Accelerated, Anderson, Damped, OverRelaxed, Plain, Solver
+from dyadnet.relax.solver import AbstractSolver, Accelerated, Anderson, Damped, OverRelaxed, Plain
 from dyadnet.relax.stopping import Count, Residual
 from dyadnet.rule.lrrn import LRRN
 from lrrn import reference
@@ -145,7 +145,7 @@ SCHEDULES: dict[str, AbstractSchedule] = {
     "random": RandomOrder(),
     "parallel": Parallel(),
 }
-SOLVERS: dict[str, Solver] = {
+SOLVERS: dict[str, AbstractSolver] = {
     "plain": Plain(),
     "damped": Damped(0.5),
     "over-relaxed": OverRelaxed(),

@@ -82,11 +82,6 @@ def alignment(
     return found
 
 
-def has_loops(net: AbstractNetwork) -> bool:
-    """Return whether a network's states have to relax: all but feedforward chains."""
-    return not (isinstance(net, Layered) and net.gain == 0)
-
-
 def residual(rule: AbstractRule, net: AbstractNetwork, loss: Loss, x: Tensor, y: Tensor) -> float | None:
     """Return how far the states that a rule reaches are from settled; None for a rule without states.
 

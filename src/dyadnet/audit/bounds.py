@@ -27,7 +27,6 @@ from dyadnet.audit.certificate import certify
 from dyadnet.audit.lipschitz import lipschitz_bounds
 from dyadnet.audit.rows import floored, lengths, over
 from dyadnet.audit.sensitivity import between, input_gradient, lipschitz_estimate
-from dyadnet.audit.settling import loop_free
 from dyadnet.network.base import AbstractHopfield, AbstractNetwork
 from dyadnet.network.lifted import Lifted
 
@@ -94,8 +93,8 @@ def certified_bound(net: AbstractNetwork, x: Tensor) -> tuple[float, str]:
     except ValueError as error:  # an activation that is not monotone, feedback weights of their own
         return inf, str(error)
     if found is None:
-        return inf, "no margin" if not loop_free(net) else "maps that are not affine"
-    return found, "slopes and norms" if loop_free(net) else "margin of the monotone operator"
+        return inf, "no margin" if not net.loop_free() else "maps that are not affine"
+    return found, "slopes and norms" if net.loop_free() else "margin of the monotone operator"
 
 
 def driven(net: AbstractNetwork, x: Tensor, steps: int = 20, *, seed: int = 0) -> Tensor:

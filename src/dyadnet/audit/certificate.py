@@ -21,15 +21,13 @@ import torch
 from torch import Tensor
 
 from dyadnet.activation import IDENTITY
-from dyadnet.audit.settling import loop_free, settling_rate
+from dyadnet.audit.settling import settling_rate
 from dyadnet.audit.spectra import connections, map_norm
 from dyadnet.network.base import AbstractHopfield, AbstractNetwork, hopfield
 from dyadnet.network.dense import Dense
 from dyadnet.network.layered import Layered
 from dyadnet.network.wiring import AbstractCoupling
-from dyadnet.relax.relaxation import step_factor
 from dyadnet.relax.schedule import BottomUp, OddEven, RandomOrder, Sweeps
-from dyadnet.relax.solver import Accelerated, Anderson
 
 
 @dataclass(frozen=True)
@@ -100,14 +98,14 @@ def certify(net: AbstractNetwork, x: Tensor) -> Certificate:
     _check(net)
     net = net.with_feedback(None) if isinstance(net, Layered) else net  # without loops, means take no path
     x, slope = x[:1], max(activation.slope for activation in net.activations)
-    weights, factor = connections(net, x), step_factor(net.relaxation, net.wire(x))
+    weights, factor = connections(net, x), net.relaxation.factor_on(net.wire(x))
     share = (1 + net.gain) / 2  # sym W = share (theta + theta^T)
     margin = 1 / slope - (share * weights.eigenvalue if share else 0.0)
     states = 1 / margin if margin > 0 and _affine(net) else inf
     output, inputs = _to_output(net, x, states)
     return Certificate(
         margin=margin,
-        unique=states < inf or loop_free(net),
+        unique=states < inf or net.loop_free(),
         lipschitz_states=_known(states),
         lipschitz_output=_known(output),
         lipschitz_inputs=_known(inputs),
@@ -142,7 +140,7 @@ def _to_output(net: AbstractHopfield, x: Tensor, states: float) -> tuple[float, 
         return inf, inf
     wiring, depth = net.wire(x).probe(), len(net.stages)
     output = states / 2 if depth > 1 else states
-    if loop_free(net):
+    if net.loop_free():
         slopes = prod(activation.slope for activation in net.activations)
         output = min(output, slopes * prod(_norm(net, wiring, k) for k in range(2, depth + 1)))
     return output, output * _norm(net, wiring, 1) if output < inf and net.affine(inputs=True) else inf
@@ -162,7 +160,7 @@ def _descends(net: AbstractHopfield, factor: float) -> bool:
     where they are (every layer is visited between two visits of the one below), and lie above.
     """
     schedule, linear = net.relaxation.schedule, all(activation is IDENTITY for activation in net.activations)
-    if net.energy_missing() is not None or isinstance(net.relaxation.solver, Anderson | Accelerated):
+    if net.energy_missing() is not None or net.relaxation.solver.constant_momentum != 0:
         return False
     if not isinstance(schedule, OddEven | BottomUp | Sweeps | RandomOrder) or (factor > 1 and not linear):
         return False

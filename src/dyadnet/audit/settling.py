@@ -18,14 +18,8 @@ import torch
 
 from dyadnet.audit.spectra import Connections, Vector, spectral_radius
 from dyadnet.network.base import AbstractHopfield
-from dyadnet.network.dense import Dense
 from dyadnet.network.layered import Layered
 from dyadnet.relax.schedule import AbstractSchedule, BottomUp, Group, OddEven, Parallel, RandomOrder
-
-
-def loop_free(net: AbstractHopfield) -> bool:
-    """Return whether no unit hears itself along any path: the equilibrium is then found by substitution."""
-    return net.gain == 0 and (isinstance(net, Layered) or (isinstance(net, Dense) and net.acyclic()))
 
 
 def settling_rate(
@@ -44,7 +38,7 @@ def settling_rate(
     if isinstance(schedule, RandomOrder):
         return settling_rate(net, weights, Parallel(), factor / depth, slope) ** depth
     groups = list(schedule.one_pass(depth, torch.Generator().manual_seed(0)))
-    if loop_free(net):
+    if net.loop_free():
         visits = Counter(k for group in groups for k in group)
         return abs(1 - factor) ** min(visits[k] for k in weights.rows)
     if isinstance(net, Layered) and isinstance(schedule, OddEven | BottomUp):

@@ -31,9 +31,8 @@ from dyadnet.network.linearise import Gradients
 from dyadnet.network.state import AbstractState, Neuron, States
 from dyadnet.network.wiring import AbstractWiring
 from dyadnet.relax.propagate import chain
-from dyadnet.relax.relaxation import Relaxation, Solution, settle, step_factor, until
+from dyadnet.relax.relaxation import Relaxation, Solution, settle, until
 from dyadnet.relax.schedule import Parallel, Sweeps
-from dyadnet.relax.solver import Accelerated, Anderson
 from dyadnet.relax.spectral import spectral_norms
 
 
@@ -107,13 +106,12 @@ class LiftedEnergy(AbstractEnergy):
         """Move the states of `wiring` to least energy; simultaneous steps take the short way of `descent.py`."""
         assert isinstance(wiring, LiftedWiring)
         how, inputs = relaxation or self.settling(), wiring.states[0].mean()
-        momentum = how.solver.momentum if isinstance(how.solver, Accelerated) else 0.0
+        momentum = how.solver.constant_momentum
         with _full_precision(inputs):
             wiring.steps = wiring.steps or self._steps(wiring)
-            short = isinstance(how.schedule, Parallel) and not isinstance(how.solver, Anderson)
-            if not short or momentum is None or wiring.substrate is not None:
+            if not isinstance(how.schedule, Parallel) or momentum is None or wiring.substrate is not None:
                 return settle(wiring, self.neuron(wiring, output), how, generator=generator)
-            factor = step_factor(how, wiring)
+            factor = how.factor_on(wiring)
             descent = Descent(wiring, output, [factor * step for step in wiring.steps], momentum)
             return until(how, descent.advance, descent.states, inputs.dtype)
 

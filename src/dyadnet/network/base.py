@@ -32,6 +32,11 @@ class AbstractNetwork(nn.Module, abc.ABC):
         """Whether autograd can differentiate the prediction `net(x)`; others have `RecurrentBackprop`."""
         return False
 
+    @property
+    def relaxes(self) -> bool:
+        """Whether its states have to relax until they agree: all but feedforward chains."""
+        return True
+
     @abc.abstractmethod
     def wire(self, x: Tensor, states: States | None = None, copies: int = 1) -> AbstractWiring:
         """Return the wiring for one batch.
@@ -190,6 +195,10 @@ class AbstractHopfield(AbstractNetwork):
     @abc.abstractmethod
     def coupling(self) -> list[nn.Parameter]:
         """Return the trainable weights between units, whose size decides how states settle: no biases, no inputs."""
+
+    def loop_free(self) -> bool:
+        """Return whether no unit hears itself along any path: the equilibrium is then found by substitution."""
+        return False
 
     @final
     def respond(self, k: int, drive: Tensor) -> Tensor:

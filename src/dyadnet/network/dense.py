@@ -130,7 +130,7 @@ class Dense(AbstractHopfield):
         """Return `theta` with nothing where the mask has no entry."""
         return self.theta * self.mask
 
-    def acyclic(self) -> bool:
+    def loop_free(self) -> bool:
         """Return whether no unit hears itself along any path: only a gain of 0 and a mask without cycles give that."""
         mask = self.mask.cpu().numpy()
         return self.gain == 0 and connected_components(mask, connection="strong", return_labels=False) == len(mask)

@@ -158,6 +158,15 @@ class Layered(AbstractHopfield):
     @property
     def differentiable(self) -> bool:
         """Without loops it is."""
+        return self.loop_free()
+
+    @property
+    def relaxes(self) -> bool:
+        """With loops they have to."""
+        return not self.loop_free()
+
+    def loop_free(self) -> bool:
+        """Return whether it is a feedforward chain."""
         return self.gain == 0
 
     def wire(self, x: Tensor, states: States | None = None, copies: int = 1) -> ChainWiring:

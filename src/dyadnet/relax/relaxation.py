@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
-from math import isnan, sqrt
+from math import isnan
 from types import FrameType
 
 import torch
@@ -17,11 +17,8 @@ from torch import Tensor
 
 from dyadnet.network.state import AbstractMovable, AbstractState, Neuron, distance
 from dyadnet.network.wiring import AbstractWiring
-from dyadnet.relax.anderson import Mixer
-from dyadnet.relax.mixing import AbstractMixer
-from dyadnet.relax.momentum import Momentum
 from dyadnet.relax.schedule import AbstractSchedule, Group, OddEven
-from dyadnet.relax.solver import Accelerated, Anderson, Damped, OverRelaxed, Solver
+from dyadnet.relax.solver import AbstractSolver, OverRelaxed
 from dyadnet.relax.stopping import AbstractStop, Count, Residual, settled
 
 Observer = Callable[[list[AbstractState], Tensor], None]
@@ -59,9 +56,13 @@ class Relaxation:
     """
 
     schedule: AbstractSchedule = field(default_factory=OddEven)
-    solver: Solver = field(default_factory=OverRelaxed)
+    solver: AbstractSolver = field(default_factory=OverRelaxed)
     stop: AbstractStop = field(default_factory=Residual)
     strict: bool = False
+
+    def factor_on(self, wiring: AbstractWiring) -> float:
+        """Return how far it goes towards each update."""
+        return self.solver.factor_on(wiring, self.schedule)
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,8 +104,8 @@ def settle(
         NotSettled: if the relaxation is strict and some sample has not settled.
     """
     generator = generator or torch.Generator().manual_seed(0)
-    schedule, factor = relaxation.schedule, step_factor(relaxation, wiring)
-    mixer, before = _mixer(relaxation.solver, factor), {}
+    schedule, factor = relaxation.schedule, relaxation.factor_on(wiring)
+    mixer, before = relaxation.solver.mixer(factor), {}
 
     def advance(look: bool) -> Tensor | None:
         if mixer is not None:
@@ -202,31 +203,6 @@ def _largest(moved: dict[int, Tensor]) -> Tensor:
 def _over(residual: Tensor, largest: float, tolerance: float) -> bool:
     """Whether further passes are in vain: every sample has settled, or has left the numbers."""
     return largest <= tolerance or (isnan(largest) and bool((residual.isnan() | (residual <= tolerance)).all()))
-
-
-def step_factor(relaxation: Relaxation, wiring: AbstractWiring) -> float:
-    """Return how far a relaxation goes towards each update."""
-    solver, schedule = relaxation.solver, relaxation.schedule
-    match solver:
-        case Damped():
-            return solver.factor
-        case OverRelaxed():
-            return wiring.best_factor(schedule, solver.iterations, solver.margin)
-        case Anderson():
-            return solver.factor or sqrt(wiring.best_factor(schedule, iterations=12, margin=1.05))
-        case Accelerated():
-            return solver.factor or min(1.0, wiring.best_factor(schedule, iterations=12, margin=1.05))
-    return 1.0
-
-
-def _mixer(solver: Solver, factor: float) -> AbstractMixer | None:
-    """What accelerates whole passes."""
-    match solver:
-        case Anderson():
-            return Mixer(solver.memory, guarded=factor == 1)
-        case Accelerated():
-            return Momentum(solver.momentum)
-    return None
 
 
 def complain(solution: Solution, relaxation: Relaxation) -> None:

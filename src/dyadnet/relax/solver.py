@@ -1,22 +1,51 @@
-"""Solvers: how far a relaxation goes towards each update.
+"""Solvers: how far a relaxation goes towards each update, and what it makes of whole passes.
 
 An update of layer k proposes `s_new = neuron(messages)`; with the factor `a` the layer goes to `(1 - a) s_old + a
 s_new`. The best factor depends on the connectivity: the wiring of a network knows it.
 """
 
+import abc
 from dataclasses import dataclass
+from math import sqrt
 from typing import final
 
+from dyadnet.network.wiring import AbstractWiring
+from dyadnet.relax.anderson import Mixer
+from dyadnet.relax.mixing import AbstractMixer
+from dyadnet.relax.momentum import Momentum
+from dyadnet.relax.schedule import AbstractSchedule
+
+
+class AbstractSolver(abc.ABC):
+    """How a relaxation takes the updates that its schedule orders."""
+
+    @abc.abstractmethod
+    def factor_on(self, wiring: AbstractWiring, schedule: AbstractSchedule) -> float:
+        """Return how far to go towards each update."""
+
+    def mixer(self, factor: float) -> AbstractMixer | None:
+        """Return what accelerates whole passes of updates with that factor; None where nothing does."""
+        return None
+
+    @property
+    def constant_momentum(self) -> float | None:
+        """The share of the last movement that is added after every pass; None where passes are combined otherwise."""
+        return 0.0
+
 
 @final
 @dataclass(frozen=True)
-class Plain:
+class Plain(AbstractSolver):
     """Take every update as it is."""
 
+    def factor_on(self, wiring: AbstractWiring, schedule: AbstractSchedule) -> float:
+        """Return 1."""
+        return 1.0
+
 
 @final
 @dataclass(frozen=True)
-class Damped:
+class Damped(AbstractSolver):
     """Go a fixed share of the way.
 
     Args:
@@ -26,13 +55,16 @@ class Damped:
     factor: float = 0.5
 
     def __post_init__(self) -> None:
-        if not 0 < self.factor < 2:
-            raise ValueError(f"the factor must lie in (0, 2), not {self.factor}")
+        _check_factor(self.factor)
+
+    def factor_on(self, wiring: AbstractWiring, schedule: AbstractSchedule) -> float:
+        """Return the share."""
+        return self.factor
 
 
 @final
 @dataclass(frozen=True)
-class OverRelaxed:
+class OverRelaxed(AbstractSolver):
     """Go the optimal share of the way, found from a few steps of Lanczos iteration on the weights.
 
     Args:
@@ -47,10 +79,14 @@ class OverRelaxed:
         if self.iterations < 1 or not self.margin >= 1:
             raise ValueError(f"the iteration needs positive steps and a margin from 1, not {self}")
 
+    def factor_on(self, wiring: AbstractWiring, schedule: AbstractSchedule) -> float:
+        """Return the optimal share."""
+        return wiring.best_factor(schedule, self.iterations, self.margin)
+
 
 @final
 @dataclass(frozen=True)
-class Anderson:
+class Anderson(AbstractSolver):
     """Anderson acceleration over whole passes: combine the last few iterates so that their residuals cancel.
 
     Args:
@@ -66,13 +102,24 @@ class Anderson:
     def __post_init__(self) -> None:
         if self.memory < 1:
             raise ValueError(f"the memory must hold at least one iterate, not {self.memory}")
-        if self.factor is not None and not 0 < self.factor < 2:
-            raise ValueError(f"the factor must lie in (0, 2), not {self.factor}")
+        _check_factor(self.factor)
+
+    def factor_on(self, wiring: AbstractWiring, schedule: AbstractSchedule) -> float:
+        """Return the damping."""
+        return self.factor or sqrt(OverRelaxed().factor_on(wiring, schedule))
+
+    def mixer(self, factor: float) -> Mixer:
+        """Return the memory of the last iterates."""
+        return Mixer(self.memory, guarded=factor == 1)
+
+    @property
+    def constant_momentum(self) -> None:
+        """None."""
 
 
 @final
 @dataclass(frozen=True)
-class Accelerated:
+class Accelerated(AbstractSolver):
     """Momentum over whole passes: begin each ahead of where the last two led (Nesterov 1983).
 
     For updates that descend an energy, convex ones above all: it takes about the root of the passes of plain updates.
@@ -89,8 +136,22 @@ class Accelerated:
     def __post_init__(self) -> None:
         if self.momentum is not None and not 0 <= self.momentum < 1:
             raise ValueError(f"the momentum must lie in [0, 1), not {self.momentum}")
-        if self.factor is not None and not 0 < self.factor < 2:
-            raise ValueError(f"the factor must lie in (0, 2), not {self.factor}")
+        _check_factor(self.factor)
+
+    def factor_on(self, wiring: AbstractWiring, schedule: AbstractSchedule) -> float:
+        """Return the factor of the updates."""
+        return self.factor or min(1.0, OverRelaxed().factor_on(wiring, schedule))
+
+    def mixer(self, factor: float) -> Momentum:
+        """Return the memory of the last movement."""
+        return Momentum(self.momentum)
+
+    @property
+    def constant_momentum(self) -> float | None:
+        """The momentum."""
+        return self.momentum
 
 
-Solver = Plain | Damped | OverRelaxed | Anderson | Accelerated
+def _check_factor(factor: float | None) -> None:
+    if factor is not None and not 0 < factor < 2:
+        raise ValueError(f"the factor must lie in (0, 2), not {factor}")

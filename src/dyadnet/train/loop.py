@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from dyadnet import data, names
-from dyadnet.audit.alignment import alignment, has_loops
+from dyadnet.audit.alignment import alignment
 from dyadnet.audit.feedback_angles import feedback_angles
 from dyadnet.binary import diagnostics
 from dyadnet.binary.course import Course
@@ -284,12 +284,12 @@ def evaluate(training: Training, split: data.Split | None = None) -> dict[str, f
             right += int((output.argmax(1) == y).sum())
             missing += 0 if solution is None else unsettled(solution, tolerance(training.settings, training.relaxation))
     found = {"loss": total / len(split), "accuracy": right / len(split)}
-    return found | {"unconverged": missing / len(split)} if has_loops(training.net) else found
+    return found | {"unconverged": missing / len(split)} if training.net.relaxes else found
 
 
 def _predict(net: AbstractNetwork, x: Tensor) -> tuple[Tensor, Solution | None]:
     """Return the output, and how it settled in a network whose states have to."""
-    if not has_loops(net):
+    if not net.relaxes:
         return net(x), None
     with counted():
         solution = net.relax(x)

@@ -9,7 +9,7 @@ from statistics import median
 from typing import Any
 
 from dyadnet import data, names
-from dyadnet.audit.alignment import has_loops, residual
+from dyadnet.audit.alignment import residual
 from dyadnet.names import RequestError
 from dyadnet.network.base import AbstractNetwork
 from dyadnet.network.layered import Layered
@@ -155,7 +155,7 @@ def summarise(request: Request, training: Training) -> Record:
         "same_sign": last.get("same_sign", []),
         "straddling": last.get("straddling", []),
         "relaxation": _relaxation(training),
-        "connectivity": connectivity(training.net) if has_loops(training.net) else None,
+        "connectivity": connectivity(training.net) if training.net.relaxes else None,
         "pictures": _pictures(training),
         "chosen": described(training.plan, training.relaxation),
         "history": training.history,
@@ -181,7 +181,7 @@ def _relaxation(training: Training) -> dict[str, Any]:
         found = {name: last[name] for name in ("iterations", "residual", "unconverged")}
         found |= {"converged": last["unconverged"] == 0}
         with counted():
-            return found | (relaxing(net, x) if has_loops(net) else {})
+            return found | (relaxing(net, x) if net.relaxes else {})
     distance = residual(training.rule, net, training.loss, x, y)
     passes = training.rule.estimate(net, training.loss, x, y, keep_states=False).passes
     return {"iterations": passes, "residual": finite(distance), "converged": None}
