@@ -23,6 +23,8 @@ class Nested:
     """Network."""
     batch_size: int = 10
     """Samples."""
+    normed: bool | None = None
+    """Normalisation."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,8 @@ def test_options_fill_the_command_and_its_settings():
             "train --out x --bacth-size 3",
             "there is no option --bacth-size (did you mean --batch-size?); see dyadnet train",
         ),
+        ("train --out x --no-fats", "there is no option --no-fats (did you mean --no-fast?); see dyadnet train --help"),
+        ("train --out x --no-kind", "there is no option --no-kind (did you mean --kind?); see dyadnet train --help"),
         ("train --out x --zzz", "there is no option --zzz; see dyadnet train --help"),
         ("show x --zzz", "there is no option --zzz; see dyadnet show --help"),
         ("train", "Missing from dyadnet train: --out PATH; see dyadnet train --help"),
@@ -120,8 +124,15 @@ def test_a_file_gives_options_and_the_command_line_wins(tmp_path: Path):
 
 
 def test_dashes_and_false_are_understood(tmp_path: Path):
-    file = toml(tmp_path, "batch-size = 7\nfast = false")
-    assert read(f"train --out x --config {file}") == Train(Nested(batch_size=7), Path("x"))
+    file = toml(tmp_path, "batch-size = 7\nfast = false\nnormed = false")
+    assert read(f"train --out x --config {file}") == Train(Nested(batch_size=7, normed=False), Path("x"))
+
+
+def test_the_command_line_takes_back_what_the_file_switches_on(tmp_path: Path):
+    file = toml(tmp_path, "fast = true\nnormed = true")
+    assert read(f"train --out x --config {file}") == Train(Nested(normed=True), Path("x"), fast=True)
+    taken_back = read(f"train --out x --no-fast --no-normed --config {file}")
+    assert taken_back == Train(Nested(normed=False), Path("x"))
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from dyadnet.suggest import meant
 
 Command = Any
 """A dataclass whose fields are the options of a command."""
+_FLAGS = (bool, bool | None)
 
 
 def parse(commands: Mapping[str, type[Command]], arguments: Sequence[str]) -> Command:
@@ -43,10 +44,11 @@ def parse(commands: Mapping[str, type[Command]], arguments: Sequence[str]) -> Co
             else f"name a command: {there_are}"
         )
     options = _options(commands[name])
+    known = [*options, *(f"no-{option}" for option, hint in options.items() if hint in _FLAGS)]
     for word in rest:
         option = word.partition("=")[0].replace("_", "-")
-        if option.startswith("--") and option[2:] not in ("help", *options):
-            there = f"there is no option {option}{meant(option, [f'--{known}' for known in options])}"
+        if option.startswith("--") and option[2:] not in ("help", *known):
+            there = f"there is no option {option}{meant(option, [f'--{word}' for word in known])}"
             raise RequestError(f"{there}; see dyadnet {name} --help")
     return _read(commands, [name, *_with_config(rest, options)])
 
@@ -67,7 +69,7 @@ def _read(commands: Mapping[str, type[Command]], arguments: Sequence[str]) -> Co
         dict(commands),
         prog="dyadnet",
         args=arguments,
-        config=(tyro.conf.FlagCreatePairsOff, tyro.conf.DisallowNone),
+        config=(tyro.conf.DisallowNone,),
     )
     printed = io.StringIO()  # no terminal: tyro then writes plain text
     try:
@@ -125,10 +127,10 @@ def _from_toml(path: Path, options: Mapping[str, Any]) -> list[str]:
         if name not in options or name == "config":
             there = f"there is no option {key}{meant(key, [known.replace('-', '_') for known in options])}"
             raise RequestError(f"{path}: {there}")
-        if options[name] is bool:
+        if options[name] in _FLAGS:
             if not isinstance(value, bool):
                 raise RequestError(f"{path}: {key} takes true or false, not {value!r}")
-            words += [f"--{name}"] if value else []
+            words.append(f"--{name}" if value else f"--no-{name}")
             continue
         items = value if isinstance(value, list) else [value]
         if not all(isinstance(item, str | int | float) and not isinstance(item, bool) for item in items):
