@@ -87,6 +87,21 @@ def test_what_is_said_comes_before_what_a_run_has(tmp_path: Path, capsys: pytest
 
 
 @pytest.mark.parametrize(
+    ("rule", "told"),
+    [
+        ("backprop", "784-512-10 (mlp) on the digital substrate; backprop, batch size 100, 1 pass a relaxation"),
+        (
+            "dual-propagation",
+            "784-512-10 (mlp) on the digital substrate; dual-propagation, batch size 100, 1 pass a relaxation, 1 relaxation a step",
+        ),
+        ("equilibrium-propagation", "784-512-10 (hopfield) on the digital substrate; equilibrium-propagation"),
+    ],
+)
+def test_a_rule_is_costed_on_the_network_that_it_trains(rule: str, told: str, capsys: pytest.CaptureFixture[str]):
+    assert told in run(capsys, "--substrate", "digital", "--rule", rule)[1]
+
+
+@pytest.mark.parametrize(
     ("words", "told"),
     [
         ("--conductance -1 2", "a range must begin above 0, not at -1"),
@@ -98,6 +113,9 @@ def test_what_is_said_comes_before_what_a_run_has(tmp_path: Path, capsys: pytest
         ("--batch-size 0", "must be at least 1"),
         ("--substrate optical --drop 1 2", "drop is of circuits: the optical substrate has none"),
         ("--substrate optical --rule backprop", "backprop needs derivatives"),
+        ("--rule backprop --network hopfield", "Backprop is for networks without feedback, mlp, not hopfield"),
+        ("--rule dual-propagation --network dense", "DualPropagation is for networks without feedback, mlp, not dense"),
+        ("--rule dual-propagation", "a resistive network has feedback"),
         ("--substrate gyrator --rule equilibrium-propagation", "no energy to learn from"),
         ("--network mlp", "a resistive network has feedback"),
         ("--rule lrrn", "LRRN has no estimate"),

@@ -21,6 +21,7 @@ from dyadnet.hardware.figure import Figure, given
 from dyadnet.hardware.workload import NetworkKind, Workload, phases_of
 from dyadnet.names import RequestError
 from dyadnet.train import folder
+from dyadnet.train.needs import need
 from dyadnet.train.run import read_request
 
 SubstrateName = Literal["resistive", "gyrator", "optical", "digital"]
@@ -43,7 +44,7 @@ class EstimateCosts:
     substrate: SubstrateName = "resistive"
     """resistive or gyrator circuits, the optical machine, or a digital computer to compare with."""
     network: NetworkKind | None = None
-    """mlp (without feedback), hopfield (layers with feedback, the default) or dense."""
+    """mlp (without feedback), hopfield (layers with feedback) or dense; what the rule needs."""
     inputs: int | None = None
     """How many inputs there are; 784 by default."""
     hidden: tuple[int, ...] | None = None
@@ -89,14 +90,15 @@ class EstimateCosts:
 
     def workload(self) -> Workload:
         """Return what the substrate is asked to do."""
-        network: NetworkKind = self.network or "hopfield"
+        rule = names.rule(self.named_rule)
+        network: NetworkKind = self.network or ("hopfield" if need(rule).relaxes else "mlp")
         inputs, hidden, outputs = _or(self.inputs, 784), _or(self.hidden, (512,)), _or(self.outputs, 10)
         widths, passes, batch = (
             (inputs, *hidden, outputs),
             _or(self.passes, 1 if network == "mlp" else 50),
             self.batch_size,
         )
-        return Workload(widths, network, passes, _or(batch, 100), phases_of(names.rule(self.named_rule), network))
+        return Workload(widths, network, passes, _or(batch, 100), phases_of(rule, network))
 
     @property
     def named_rule(self) -> str:
@@ -177,7 +179,8 @@ def _show(asked: EstimateCosts, work: Workload, found: Estimate, console: Consol
     widths = "-".join(map(str, work.widths))
     console.print(
         f"{widths} ({work.network}) on the {asked.substrate} substrate; {asked.named_rule}, batch size {work.batch}, "
-        f"{work.passes:g} passes a relaxation, {work.phases.relaxations} relaxations a step",
+        f"{_times(work.passes, 'pass', 'passes')} a relaxation, "
+        f"{_times(work.phases.relaxations, 'relaxation', 'relaxations')} a step",
         soft_wrap=True,
     )
     rows = Table()
@@ -193,6 +196,10 @@ def _show(asked: EstimateCosts, work: Workload, found: Estimate, console: Consol
     console.print("from:")
     for figure in found.figures:
         console.print(f"  {figure.quantity}: {spelled(figure)} ({figure.status}; {figure.source})", soft_wrap=True)
+
+
+def _times(count: float, one: str, several: str) -> str:
+    return f"{count:g} {one if count == 1 else several}"
 
 
 def _columns(cost: Cost) -> tuple[str, str]:

@@ -127,7 +127,7 @@ def phases_of(rule: AbstractRule, network: NetworkKind) -> Phases:
     Dyads fall apart into two phases in layered networks; in a dense one they relax together.
 
     Raises:
-        ValueError: for a rule that nothing is known of.
+        ValueError: for a rule that nothing is known of, or that does not train such a network.
 
     >>> phases_of(EquilibriumPropagation(), "hopfield").relaxations, phases_of(Dyadic(), "dense").states
     (3, 2)
@@ -144,6 +144,8 @@ def phases_of(rule: AbstractRule, network: NetworkKind) -> Phases:
         case Dyadic():
             apart = rule.form == "two-phase" or (rule.form == "auto" and network == "hopfield")
             return Phases(2) if apart else Phases(1, states=2)
+        case DualPropagation() | Backprop() if network != "mlp":
+            raise ValueError(f"{type(rule).__name__} is for networks without feedback, mlp, not {network}")
         case DualPropagation():
             return Phases(1, states=2)
         case Backprop():
