@@ -92,7 +92,7 @@ def test_what_is_said_comes_before_what_a_run_has(tmp_path: Path, capsys: pytest
         ("backprop", "784-512-10 (mlp) on the digital substrate; backprop, batch size 100, 1 pass a relaxation"),
         (
             "dual-propagation",
-            "784-512-10 (mlp) on the digital substrate; dual-propagation, batch size 100, 1 pass a relaxation, 1 relaxation a step",
+            "dual-propagation, batch size 100, 1 pass a relaxation, 1 relaxation a step",
         ),
         ("equilibrium-propagation", "784-512-10 (hopfield) on the digital substrate; equilibrium-propagation"),
     ],
