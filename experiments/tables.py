@@ -387,7 +387,7 @@ def benchmark_table(root: Path, *, name: str) -> str:
 
 
 MNISTS = ("mnist", "fashion")
-HOPFIELD = ("symmetry", "structure", "contrast")
+HOPFIELD = ("symmetry", "structure", "contrast", "convolutional")
 TABLES: dict[str, Table] = {
     **{f"{which}-rules": partial(rules_table, name=f"{which}-rules") for which in MNISTS},
     "mnist-512": partial(accuracy_table, name="mnist-512"),
