@@ -33,6 +33,7 @@ from dyadnet.network.wiring import AbstractWiring
 from dyadnet.relax.propagate import chain
 from dyadnet.relax.relaxation import Relaxation, Solution, settle, until
 from dyadnet.relax.schedule import Parallel, Sweeps
+from dyadnet.relax.solver import Accelerated
 from dyadnet.relax.spectral import spectral_norms
 
 
@@ -62,7 +63,7 @@ class LiftedEnergy(AbstractEnergy):
     potential: type[AbstractPotential] = Auxiliary
     gamma: float = 1.0
     step: float | None = None
-    relaxation: Relaxation = field(default_factory=lambda: Relaxation(schedule=Sweeps()))
+    relaxation: Relaxation = field(default_factory=lambda: Relaxation(Sweeps(), Accelerated()))
 
     def __post_init__(self) -> None:
         chain(self.net)
@@ -91,7 +92,7 @@ class LiftedEnergy(AbstractEnergy):
             return LiftedWiring(self.net.wire(x, states, copies), self._potentials(), self.gamma)
 
     def settling(self) -> Relaxation:
-        """Return one layer after another, each as far as is safe, or what was asked for."""
+        """Return one layer after another, each as far as is safe and with momentum, or what was asked for."""
         return self.relaxation
 
     @torch.no_grad()
