@@ -45,6 +45,7 @@ class Mutation:
 DUAL, BASE = "rule/dual_propagation.py", "rule/base.py"
 LAGRANGIAN, PROPAGATE = "rule/lagrangian.py", "relax/propagate.py"
 LINEARISE, LAYERED, WIRING = "network/linearise.py", "network/layered.py", "network/wiring.py"
+LINEARISATION = "network/linearisation.py"
 LOSS, ACTIVATION, SCHEDULE = "loss.py", "activation.py", "relax/schedule.py"
 SPECTRAL, ALIGNMENT = "relax/spectral.py", "audit/alignment.py"
 LIFTED, AUTOENCODER, QUADRATIC = "network/lifted.py", "network/autoencoder.py", "network/quadratic.py"
@@ -287,7 +288,10 @@ MUTATIONS = [
     Mutation("hooks are forgotten", LINEARISE, "return not hooked(module) and", "return"),
     Mutation("reflecting padding taken for zeros", MODULES, 'conv.padding_mode == "zeros" and', "True and"),
     Mutation(
-        "merging forgets the first use", LINEARISE, "grads[parameter] + grad if parameter in grads else grad", "grad"
+        "merging forgets the first use",
+        LINEARISATION,
+        "grads[parameter] + grad if parameter in grads else grad",
+        "grad",
     ),
     Mutation(
         "push-forward leaves out the first link",

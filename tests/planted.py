@@ -10,7 +10,7 @@ from torch import Tensor
 from dyadnet.loss import Loss, as_loss
 from dyadnet.network.base import AbstractNetwork
 from dyadnet.network.layered import Layered
-from dyadnet.network.linearise import Gradients
+from dyadnet.network.linearisation import Gradients
 from dyadnet.relax.schedule import AbstractSchedule, Sweeps
 from dyadnet.rule.base import AbstractRule, Estimate
 from dyadnet.rule.dual_propagation import DualPropagation

@@ -10,7 +10,7 @@ from torch import Tensor
 from dyadnet import squared_error
 from dyadnet.hardware.circuit import Circuit
 from dyadnet.hardware.resistive import ResistiveNetwork
-from dyadnet.network.linearise import Gradients
+from dyadnet.network.linearisation import Gradients
 from dyadnet.relax.relaxation import Relaxation
 from dyadnet.relax.solver import Plain
 from dyadnet.relax.stopping import Residual

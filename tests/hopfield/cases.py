@@ -12,7 +12,7 @@ from dyadnet import AbstractRule, Dense, Layered, cross_entropy, squared_error
 from dyadnet.loss import AbstractLoss
 from dyadnet.network.base import AbstractNetwork
 from dyadnet.network.dense import Structure
-from dyadnet.network.linearise import Gradients
+from dyadnet.network.linearisation import Gradients
 from dyadnet.network.state import States
 from dyadnet.relax.relaxation import Relaxation
 from dyadnet.relax.schedule import Parallel

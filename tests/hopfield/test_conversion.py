@@ -9,7 +9,7 @@ from torch.testing import assert_close
 
 from dyadnet import Dense, Dyadic, Layered, OddEven, RecurrentBackprop, cross_entropy, squared_error
 from dyadnet.audit.certificate import certify
-from dyadnet.network.linearise import Gradients
+from dyadnet.network.linearisation import Gradients
 from dyadnet.relax.relaxation import Relaxation
 from dyadnet.relax.solver import Damped
 from hopfield.cases import (

@@ -18,7 +18,7 @@ from dyadnet import (
 )
 from dyadnet.activation import UnitSigmoid
 from dyadnet.network.base import AbstractNetwork
-from dyadnet.network.linearise import Gradients
+from dyadnet.network.linearisation import Gradients
 from dyadnet.relax.relaxation import Relaxation
 from dyadnet.relax.solver import Damped
 from dyadnet.relax.stopping import Count

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from dyadnet import Layered
 from dyadnet.network.lifted import Lifted, Terms
-from dyadnet.network.linearise import Gradients
+from dyadnet.network.linearisation import Gradients
 from dyadnet.network.state import Activity, States
 from dyadnet.relax.relaxation import Relaxation
 from dyadnet.relax.solver import Accelerated

@@ -27,7 +27,7 @@ from dyadnet.data.loading import load
 from dyadnet.energy.lrrn import LRRNEnergy
 from dyadnet.loss import AbstractLoss
 from dyadnet.network.lifted import Lifted, Terms
-from dyadnet.network.linearise import Gradients
+from dyadnet.network.linearisation import Gradients
 from dyadnet.relax.relaxation import NotSettledWarning, Relaxation
 from dyadnet.relax.solver import Accelerated, Plain
 from dyadnet.relax.stopping import Count, Residual

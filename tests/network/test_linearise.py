@@ -8,7 +8,8 @@ from torch.nn.utils import parametrizations
 from torch.testing import assert_close
 
 from dyadnet.network import linearise as module_under_test
-from dyadnet.network.linearise import AbstractLinearisation, Gradients, linearise, merge
+from dyadnet.network.linearisation import AbstractLinearisation, Gradients, merge
+from dyadnet.network.linearise import linearise
 
 CLOSED = {
     "linear": (lambda: nn.Linear(5, 3), (4, 5)),

@@ -6,7 +6,7 @@ from torch import nn
 
 from dyadnet import ContrastiveHebbian, CoupledLearning, EquilibriumPropagation, Layered, squared_error
 from dyadnet.network.feedback import FeedbackPath, KolenPollack, Mismatched, RandomFeedback, SignSymmetric
-from dyadnet.network.linearise import Gradients
+from dyadnet.network.linearisation import Gradients
 from dyadnet.relax.relaxation import Relaxation
 from dyadnet.relax.stopping import Residual
 from dyadnet.rule.base import AbstractRule

@@ -12,7 +12,7 @@ from torch.testing import assert_close
 
 from dyadnet import Backprop, ContrastiveHebbian, Layered, cross_entropy, squared_error
 from dyadnet.network.feedback import DirectFeedback, KolenPollack, RandomFeedback
-from dyadnet.network.linearise import Gradients
+from dyadnet.network.linearisation import Gradients
 from dyadnet.relax.relaxation import Relaxation
 from dyadnet.relax.stopping import Count, Residual
 from dyadnet.rule.feedback_alignment import FeedbackAlignment

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from dyadnet.loss import Loss
 from dyadnet.network.base import AbstractNetwork
 from dyadnet.network.layered import Layered
-from dyadnet.network.linearise import Gradients
+from dyadnet.network.linearisation import Gradients
 from dyadnet.relax.stopping import Residual
 from dyadnet.rule.backprop import Backprop
 from dyadnet.rule.base import AbstractRule, Estimate, check_network

@@ -13,7 +13,7 @@ import torch
 
 from dyadnet.network.base import AbstractNetwork
 from dyadnet.network.layered import Layered
-from dyadnet.network.linearise import Gradients
+from dyadnet.network.linearisation import Gradients
 from dyadnet.relax.schedule import AbstractSchedule, Group, Parallel, RandomOrder
 from dyadnet.relax.solver import Anderson, OverRelaxed
 from dyadnet.rule.base import AbstractRule

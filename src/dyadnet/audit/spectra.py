@@ -17,7 +17,7 @@ from torch import Tensor
 
 from dyadnet.network.base import AbstractHopfield
 from dyadnet.network.dense import Dense
-from dyadnet.network.linearise import AbstractLinearisation
+from dyadnet.network.linearisation import AbstractLinearisation
 from dyadnet.network.wiring import AbstractCoupling
 
 Vector = np.ndarray

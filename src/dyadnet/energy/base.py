@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from dyadnet.network.base import AbstractNetwork
-from dyadnet.network.linearise import Gradients
+from dyadnet.network.linearisation import Gradients
 from dyadnet.network.state import Neuron, States
 from dyadnet.network.wiring import AbstractWiring
 from dyadnet.relax.relaxation import Relaxation, Solution, settle

@@ -15,7 +15,7 @@ from torch import Tensor
 from dyadnet.energy.base import Output
 from dyadnet.energy.gaps import LiftedWiring
 from dyadnet.energy.unknown import Unknown
-from dyadnet.network.linearise import Point
+from dyadnet.network.linearisation import Point
 from dyadnet.network.state import AbstractState, Activity, distance
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from dyadnet.energy.base import weighted
 from dyadnet.energy.potential import AbstractPotential
 from dyadnet.energy.unknown import Unknown
-from dyadnet.network.linearise import Gradients
+from dyadnet.network.linearisation import Gradients
 from dyadnet.network.state import AbstractMovable, AbstractState, States
 from dyadnet.network.wiring import AbstractWiring, ChainWiring
 from dyadnet.relax.schedule import AbstractSchedule, Parallel

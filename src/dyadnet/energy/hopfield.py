@@ -15,7 +15,7 @@ from torch import Tensor
 
 from dyadnet.energy.base import AbstractEnergy, Output, weighted
 from dyadnet.network.base import AbstractNetwork, hopfield
-from dyadnet.network.linearise import Gradients
+from dyadnet.network.linearisation import Gradients
 from dyadnet.network.state import AbstractState, Activity, Neuron, States
 from dyadnet.network.wiring import AbstractCoupling, AbstractWiring
 from dyadnet.relax.relaxation import Relaxation

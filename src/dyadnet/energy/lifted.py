@@ -27,7 +27,7 @@ from dyadnet.energy.potential import AbstractPotential, Auxiliary
 from dyadnet.energy.unknown import Unknown
 from dyadnet.network.feedback import Straight
 from dyadnet.network.layered import Layered
-from dyadnet.network.linearise import Gradients
+from dyadnet.network.linearisation import Gradients
 from dyadnet.network.state import AbstractState, Neuron, States
 from dyadnet.network.wiring import AbstractWiring
 from dyadnet.relax.propagate import chain

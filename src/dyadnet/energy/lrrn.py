@@ -20,7 +20,7 @@ from dyadnet.energy.base import AbstractEnergy, Output
 from dyadnet.energy.hopfield import under_condition
 from dyadnet.loss import AbstractLoss, one_hot
 from dyadnet.network.lifted import Lifted
-from dyadnet.network.linearise import Gradients, merge
+from dyadnet.network.linearisation import Gradients, merge
 from dyadnet.network.quadratic import QuadraticWiring
 from dyadnet.network.state import Neuron, States
 from dyadnet.network.wiring import AbstractWiring

@@ -16,7 +16,7 @@ from dyadnet.hardware.units import Reading, RealUnits, Units
 from dyadnet.hardware.updates import PulsedOptimizer
 from dyadnet.loss import Loss, as_loss
 from dyadnet.network.base import AbstractNetwork
-from dyadnet.network.linearise import Gradients
+from dyadnet.network.linearisation import Gradients
 from dyadnet.network.state import States
 from dyadnet.relax.relaxation import Relaxation
 from dyadnet.relax.stopping import Count

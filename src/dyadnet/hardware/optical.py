@@ -27,7 +27,7 @@ from dyadnet.hardware.light import Written, small_signal, write
 from dyadnet.hardware.modulator import Modulator
 from dyadnet.network.base import AbstractHopfield
 from dyadnet.network.dense import Dense, DenseWiring
-from dyadnet.network.linearise import Gradients
+from dyadnet.network.linearisation import Gradients
 from dyadnet.network.state import AbstractState, Activity, Pair, States
 from dyadnet.network.wiring import AbstractCoupling, over
 from dyadnet.relax.relaxation import Relaxation

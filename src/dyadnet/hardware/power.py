@@ -21,7 +21,7 @@ from torch import Tensor
 
 from dyadnet.energy.base import AbstractEnergy, Output
 from dyadnet.energy.hopfield import under_condition
-from dyadnet.network.linearise import Gradients
+from dyadnet.network.linearisation import Gradients
 from dyadnet.network.quadratic import QuadraticWiring
 from dyadnet.network.state import Neuron, States
 from dyadnet.network.wiring import AbstractWiring

@@ -21,7 +21,7 @@ from dyadnet.activation import Activation, recognise
 from dyadnet.network.base import AbstractHopfield
 from dyadnet.network.blocks import as_blocks
 from dyadnet.network.layered import Layered
-from dyadnet.network.linearise import Gradients
+from dyadnet.network.linearisation import Gradients
 from dyadnet.network.state import AbstractState, Activity, States
 from dyadnet.network.wiring import AbstractCoupling, over
 from dyadnet.relax.lanczos import norm_from_below

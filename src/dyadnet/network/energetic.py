@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from dyadnet.network.base import AbstractNetwork
-from dyadnet.network.linearise import Gradients
+from dyadnet.network.linearisation import Gradients
 from dyadnet.network.state import AbstractState, Activity, Pair, States
 from dyadnet.network.wiring import AbstractWiring, over
 from dyadnet.relax.relaxation import Relaxation

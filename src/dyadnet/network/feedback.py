@@ -27,7 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from dyadnet.bounds import bounded, positive
-from dyadnet.network.linearise import Detours
+from dyadnet.network.linearisation import Detours
 from dyadnet.network.modules import detourable, modules_of
 from dyadnet.network.stage import Stage
 

@@ -26,7 +26,7 @@ from dyadnet.network.base import AbstractNetwork
 from dyadnet.network.boxed import boxed_linear
 from dyadnet.network.implicit import AbstractQuadratic, LeastPoint
 from dyadnet.network.layered import Layered
-from dyadnet.network.linearise import Gradients, merge
+from dyadnet.network.linearisation import Gradients, merge
 from dyadnet.network.quadratic import Block, QuadraticWiring, block
 from dyadnet.network.state import AbstractState, States
 from dyadnet.network.wiring import over

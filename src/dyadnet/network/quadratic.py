@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from dyadnet.activation import Activation
-from dyadnet.network.linearise import Gradients
+from dyadnet.network.linearisation import Gradients
 from dyadnet.network.state import AbstractState, Activity, States
 from dyadnet.network.wiring import AbstractWiring, over
 from dyadnet.relax.schedule import AbstractSchedule, Parallel

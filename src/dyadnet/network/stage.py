@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from torch import nn
 
 from dyadnet.activation import Activation
-from dyadnet.network.linearise import NO_DETOURS, AbstractLinearisation, Detours, Point, linearise
+from dyadnet.network.linearisation import NO_DETOURS, AbstractLinearisation, Detours, Point
+from dyadnet.network.linearise import linearise
 
 
 @dataclass(frozen=True, eq=False)

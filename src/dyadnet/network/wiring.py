@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from dyadnet.network.feedback import AbstractFeedback, Straight
-from dyadnet.network.linearise import NO_DETOURS, AbstractLinearisation, Gradients, merge
+from dyadnet.network.linearisation import NO_DETOURS, AbstractLinearisation, Gradients, merge
 from dyadnet.network.stage import Stage
 from dyadnet.network.state import AbstractState, Activity, States
 from dyadnet.network.substrate import AbstractSubstrate

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from dyadnet.network.base import AbstractHopfield, AbstractNetwork
 from dyadnet.network.layered import Layered
-from dyadnet.network.linearise import Gradients, merge
+from dyadnet.network.linearisation import Gradients, merge
 from dyadnet.network.state import Neuron, States
 from dyadnet.relax.schedule import AbstractSchedule
 

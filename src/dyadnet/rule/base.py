@@ -9,7 +9,7 @@ from torch import Tensor
 
 from dyadnet.loss import Loss
 from dyadnet.network.base import AbstractNetwork
-from dyadnet.network.linearise import Gradients
+from dyadnet.network.linearisation import Gradients
 from dyadnet.network.state import States
 from dyadnet.relax.relaxation import Solution
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from dyadnet.loss import AbstractLoss
 from dyadnet.network.base import AbstractNetwork
-from dyadnet.network.linearise import Gradients
+from dyadnet.network.linearisation import Gradients
 from dyadnet.network.state import Activity
 from dyadnet.relax.relaxation import Relaxation, Solution, complain
 from dyadnet.relax.stopping import Count, settled

@@ -12,7 +12,7 @@ from dyadnet.energy.lifted import LiftedEnergy
 from dyadnet.loss import Loss, as_loss
 from dyadnet.network.base import AbstractNetwork
 from dyadnet.network.layered import Layered
-from dyadnet.network.linearise import Gradients, merge
+from dyadnet.network.linearisation import Gradients, merge
 from dyadnet.network.state import AbstractState, Activity, States
 from dyadnet.network.wiring import AbstractWiring
 from dyadnet.relax.relaxation import Relaxation, Solution

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from dyadnet.energy.lifted import LiftedEnergy
 from dyadnet.loss import Loss, as_loss
-from dyadnet.network.linearise import Gradients, merge
+from dyadnet.network.linearisation import Gradients, merge
 from dyadnet.relax.relaxation import Relaxation
 from dyadnet.relax.schedule import Parallel
 from dyadnet.relax.solver import Plain

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from dyadnet.energy.lifted import LiftedEnergy
 from dyadnet.loss import Loss, as_loss
-from dyadnet.network.linearise import Gradients
+from dyadnet.network.linearisation import Gradients
 from dyadnet.network.state import States
 from dyadnet.relax.relaxation import Relaxation
 from dyadnet.relax.stopping import Count

@@ -23,7 +23,7 @@ from dyadnet.energy.lrrn import LRRNEnergy
 from dyadnet.loss import Loss, as_loss
 from dyadnet.network.base import AbstractNetwork
 from dyadnet.network.lifted import Lifted, lifted
-from dyadnet.network.linearise import Gradients
+from dyadnet.network.linearisation import Gradients
 from dyadnet.network.quadratic import QuadraticWiring
 from dyadnet.network.state import States
 from dyadnet.relax.relaxation import Relaxation, Solution
