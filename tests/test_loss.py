@@ -336,3 +336,12 @@ def test_losses_of_another_shape_are_refused(batch, function, said):
 def test_a_loss_stays_itself():
     assert as_loss(squared_error) is squared_error
     assert isinstance(as_loss(lambda output, y: output.sum(1)), CustomLoss)
+
+
+def test_cross_entropy_of_images_and_sequences_is_refused_for_labels_of_either_kind():
+    for shape in ((2, 5, 6, 6), (2, 7, 5), (5,)):
+        output = torch.randn(shape)
+        for y in (output.softmax(-1), torch.zeros(shape[0], dtype=torch.long)):
+            for use in (cross_entropy, cross_entropy.gradient, lambda a, y: cross_entropy.proximal(a, y, 0.1)):
+                with pytest.raises(ValueError, match=r"does not fit an output of \(\d"):
+                    use(output, y)

@@ -53,6 +53,11 @@ class Activation:
     kinks: tuple[float, ...] = ()
 
     @property
+    def linear(self) -> bool:
+        """Whether `f` is the identity."""
+        return self.f is _identity
+
+    @property
     def monotone(self) -> bool:
         """Whether `f` is nondecreasing, so that a neuron energy `G` exists."""
         return self.inverse is not None

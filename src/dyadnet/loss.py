@@ -129,11 +129,17 @@ class CrossEntropy(AbstractLoss):
     curvature = 0.5  # of diag(p) - p p^T over the simplex
 
     def __call__(self, output: Outputs, y: Tensor) -> Float[Tensor, "batch"]:
-        """Return the cross-entropy of every sample, `(batch,)`."""
+        """Return the cross-entropy of every sample, `(batch,)`.
+
+        Raises:
+            ValueError: for an output that is not `(batch, classes)`: of an image, each place would have a loss.
+        """
+        _check_classes(output)
         return nn.functional.cross_entropy(output, _fitting(y, output), reduction="none")
 
     def gradient(self, output: Outputs, y: Tensor) -> Outputs:
         """Return `sum_i y_i softmax(output) - y`."""
+        _check_classes(output)
         y = one_hot(y, output)
         return torch.addcmul(-y, y.sum(1, keepdim=True), output.softmax(1))
 
@@ -153,7 +159,7 @@ class CrossEntropy(AbstractLoss):
 
     def _solved(self, a: Tensor, y: Tensor, strength: Strength) -> Tensor:
         """Solve by Newton's method with step halving, to machine precision."""
-
+        _check_classes(a)
         c = strength * y.sum(1, keepdim=True)
 
         def residual(s: Tensor) -> Tensor:
@@ -166,6 +172,14 @@ class CrossEntropy(AbstractLoss):
                 break
             s, r = shorter, r_shorter
         return s
+
+
+def _check_classes(output: Tensor) -> None:
+    if output.dim() != 2:
+        raise ValueError(
+            f"cross-entropy is over classes, (batch, classes), and does not fit an output of {tuple(output.shape)}: "
+            "write a loss of one value a sample, which sums over places"
+        )
 
 
 def _descend(residual: Callable[[Tensor], Tensor], s: Tensor, r: Tensor, step: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,13 +1,15 @@
 """Gradients in the inputs of every kind of network, against differences of its prediction."""
 
 from collections.abc import Callable
+from itertools import combinations
 
 import pytest
 import torch
 from everywhere import NETWORKS, linear
+from torch import nn
 from torch.testing import assert_close
 
-from dyadnet import cross_entropy
+from dyadnet import Layered, cross_entropy
 from dyadnet.audit.sensitivity import between, input_gradient, jacobian, lipschitz_estimate
 from dyadnet.network.base import AbstractNetwork
 
@@ -47,3 +49,11 @@ def test_equal_samples_are_no_pair():
     x = torch.zeros(2, 6)
     assert lipschitz_estimate(linear(torch.ones(1, 6)), torch.cat([x, x + 1])).pairs == pytest.approx(6**0.5)
     assert between(linear(torch.ones(1, 6)), x) == 0
+
+
+def test_outputs_that_are_sequences_have_constants_too():
+    net = Layered.from_sequential(nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 3)))
+    x = torch.randn(6, 7, 4)
+    with torch.no_grad():
+        far = max(float((net(a[None]) - net(b[None])).norm() / (a - b).norm()) for a, b in combinations(x, 2))
+    assert between(net, x) == pytest.approx(far)

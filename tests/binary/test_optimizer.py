@@ -2,6 +2,7 @@
 
 import copy
 import io
+import pickle
 from typing import Any, cast
 
 import pytest
@@ -239,3 +240,29 @@ def test_diagnostics_count_flips_multipliers_and_latents() -> None:
     assert active(optimizer, {p: torch.tensor([[1.0, 1e-4, -1.0, 0.0]])}) == 0.5
     assert active(BinaryOptimizer(base, STE(), COURSE), {p: torch.ones(1, 4)}) is None
     assert histogram(optimizer, bins=4) == {"largest": 1.0, "counts": [1, 2, 0, 1]}
+
+
+@pytest.mark.parametrize(
+    "copied", [copy.deepcopy, lambda pair: pickle.loads(pickle.dumps(pair))], ids=["copy", "pickle"]
+)
+@pytest.mark.parametrize("method", METHODS)
+def test_a_copy_goes_on_as_the_first_one(method: str, copied: Any) -> None:
+    net = model()
+    optimizer = wrapped(net, method, "channel")
+    learn(net, optimizer, 3)
+    twin, other = copied((net, optimizer))
+    assert other.owned[0].parameter is next(twin.parameters())
+    learn(net, optimizer, 3, seed=1)
+    learn(twin, other, 3, seed=1)
+    for ours, theirs in zip(optimizer.owned, other.owned, strict=True):
+        assert torch.equal(ours.latent, theirs.latent)
+        assert torch.equal(ours.parameter, theirs.parameter)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_channel_of_zeros_stays_a_number(method: str) -> None:
+    net = model()
+    weight_of(net, 3).data[1] = 0
+    optimizer = wrapped(net, method, "channel")
+    learn(net, optimizer, 4)
+    assert all(bool(one.latent.isfinite().all() and one.parameter.isfinite().all()) for one in optimizer.owned)

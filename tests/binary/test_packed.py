@@ -163,3 +163,21 @@ def test_a_feedforward_network_is_a_sequence_and_others_are_refused() -> None:
     for other in (net.with_lam(0.0), Dense(4, 3, 2)):
         with pytest.raises(TypeError, match="only feedforward networks"):
             as_sequential(other)
+
+
+@pytest.mark.parametrize("width", [12, 20])
+def test_inputs_of_another_width_are_refused(width: int) -> None:
+    packed = pack(binarised(nn.Linear(16, 3)))
+    with pytest.raises(ValueError, match=f"the layer takes 16 inputs, but x has {width}"):
+        packed(torch.randn(2, width))
+
+
+def test_of_a_chain_its_modules_are_packed_and_compute() -> None:
+    chain = Layered.from_sequential(nn.Sequential(binarised(nn.Linear(16, 8)), nn.ReLU(), binarised(nn.Linear(8, 3))))
+    packed, x = pack(chain), torch.randn(5, 16)
+    assert [type(layer).__name__ for layer in packed.children()] == ["PackedLinear", "ReLU", "PackedLinear"]
+    torch.testing.assert_close(packed(x), chain(x))
+    packed.get_submodule("0").get_buffer("bits").bitwise_not_()
+    assert not torch.allclose(packed(x), chain(x))
+    with pytest.raises(TypeError, match="states relax"):
+        pack(chain.with_lam(1.0))

@@ -1,5 +1,10 @@
 """Changes that devices make, against their equation; and an optimiser whose changes they make."""
 
+import copy
+import pickle
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -98,3 +103,20 @@ def test_what_no_circuit_can_have_is_refused(made: object, bound: str) -> None:
     assert callable(made)
     with pytest.raises(ValueError, match=bound):
         made()
+
+
+@pytest.mark.parametrize(
+    "copied", [copy.deepcopy, lambda pair: pickle.loads(pickle.dumps(pair))], ids=["copy", "pickle"]
+)
+def test_a_copied_optimiser_draws_the_same_pulses(copied: Callable[[Any], Any]) -> None:
+    layer = nn.Linear(20, 30)
+    made = {layer.weight: Updates(pulse=0.01, noise=0.3).made(layer.weight.detach(), seed=0)}
+    optimizer = PulsedOptimizer(torch.optim.SGD(layer.parameters(), 0.1, momentum=0.9), made)
+    twin, other = copied((layer, optimizer))
+    for net, step in ((layer, optimizer), (twin, other)):
+        for _ in range(3):
+            step.zero_grad()
+            net(torch.ones(4, 20)).square().sum().backward()
+            step.step()
+    assert torch.equal(layer.weight, twin.weight)
+    assert torch.equal(layer.bias, twin.bias)

@@ -5,13 +5,25 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import nn
+from torch import Tensor, nn
 
-from dyadnet import Dense, Layered
+from dyadnet import Dense, Layered, RecurrentBackprop, squared_error
 from dyadnet.audit.certificate import Certificate, certify
 from dyadnet.network.base import AbstractHopfield
 from hopfield import reference
-from hopfield.cases import DENSE, EXACT, NETWORKS, as_reference, batch, dense, linear, mlp, one_vector, pooled
+from hopfield.cases import (
+    DENSE,
+    EXACT,
+    NETWORKS,
+    as_reference,
+    assert_is_derivative,
+    batch,
+    dense,
+    linear,
+    mlp,
+    one_vector,
+    pooled,
+)
 
 
 def to_the_output(net: reference.Net, drive: np.ndarray, *, outputs: bool = True) -> float:
@@ -150,3 +162,54 @@ def test_a_map_of_the_inputs_that_is_not_affine_leaves_the_constants_of_its_driv
     found = certify(Layered.from_sequential(model, 0.0), torch.randn(1, 2, 8, 8))
     assert found.unique
     assert (found.lipschitz_states, found.lipschitz_output, found.lipschitz_inputs) == (1.0, 0.5, None)
+
+
+class Normed(nn.Linear):
+    """What is called linear, and is not."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return nn.functional.layer_norm(super().forward(input), (self.out_features,))
+
+
+class Drawn(nn.Linear):
+    """A linear map with an initialisation of its own."""
+
+    def reset_parameters(self) -> None:
+        nn.init.orthogonal_(self.weight)
+        nn.init.zeros_(self.bias)
+
+
+def hooked(layer: nn.Linear) -> nn.Linear:
+    layer.register_forward_hook(lambda module, inputs, output: output**2)
+    return layer
+
+
+AFFINE = {
+    "subclass": (lambda: Drawn(6, 5), True),
+    "weight norm": (lambda: nn.utils.parametrizations.weight_norm(nn.Linear(6, 5)), True),
+    "orthogonal": (lambda: nn.utils.parametrizations.orthogonal(nn.Linear(6, 5)), True),
+    "another map": (lambda: Normed(6, 5), False),
+    "hook": (lambda: hooked(nn.Linear(6, 5)), False),
+}
+
+
+@pytest.mark.parametrize("name", AFFINE)
+def test_what_a_module_computes_counts_and_not_what_it_is_called(name: str):
+    make, straight = AFFINE[name]
+    model = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), make(), nn.Tanh(), nn.Linear(5, 3))
+    net = Layered.from_sequential(model)
+    assert net.affine() == straight
+    assert (certify(net, torch.randn(3, 4)).lipschitz_inputs is not None) == straight
+    assert (net.with_lam(0.0).curved() == []) == straight
+
+
+def test_convolutions_of_one_and_three_dimensions_and_their_transposes_are_affine():
+    model = nn.Sequential(
+        nn.Unflatten(1, (2, 4)), nn.Conv1d(2, 3, 3), nn.Tanh(), nn.ZeroPad1d(1), nn.ConvTranspose1d(3, 2, 2), nn.Tanh(),
+        nn.AvgPool1d(2), nn.Flatten(), nn.Linear(4, 2),
+    )  # fmt: skip
+    net, x = Layered.from_sequential(model, 0.0, relaxation=EXACT), torch.randn(5, 8)
+    assert net.curved() == []
+    y = torch.randn(5, 2)
+    exact = RecurrentBackprop().estimate(net, squared_error, x, y).grads
+    assert_is_derivative(lambda: squared_error(net(x), y).mean(), exact, 1e-6)

@@ -7,6 +7,7 @@ from math import log2
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.testing import assert_close
 
 from dyadnet import (
@@ -517,3 +518,26 @@ def test_digits_are_learned_from_settled_states_and_less_from_a_few_plain_steps(
         truncated = trained(Relaxation(solver=Plain(), stop=Count(8)))
     assert settled > 0.9
     assert truncated < 0.88
+
+
+def test_the_derivative_is_in_the_parameters_of_the_forward_pass():
+    """Others may be lent to the network for that alone, as `functional_call` does."""
+    net, (x, y) = lifted(), batch()
+    lent = {name: (1.1 * p.detach()).requires_grad_() for name, p in net.named_parameters()}
+    found = torch.autograd.grad((functional_call(net, lent, (x,)) - y).square().sum() / 2, list(lent.values()))
+    with torch.no_grad():
+        for p in net.parameters():
+            p.mul_(1.1)
+    exact = torch.autograd.grad((net(x) - y).square().sum() / 2, list(net.parameters()))
+    assert max(float(e.abs().max()) for e in exact) > 0.01
+    for ours, theirs in zip(found, exact, strict=True):
+        assert_close(ours, theirs)
+
+
+def test_weights_that_change_before_the_backward_pass_are_noticed():
+    net, (x, _) = lifted(), batch()
+    loss = net(x).square().sum()
+    with torch.no_grad():
+        next(net.parameters()).mul_(2)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()

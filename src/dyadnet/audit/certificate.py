@@ -20,7 +20,6 @@ from math import inf, prod
 import torch
 from torch import Tensor
 
-from dyadnet.activation import IDENTITY
 from dyadnet.audit.settling import settling_rate
 from dyadnet.audit.spectra import connections, map_norm
 from dyadnet.network.base import AbstractHopfield, AbstractNetwork, hopfield
@@ -159,7 +158,7 @@ def _descends(net: AbstractHopfield, factor: float) -> bool:
     is certain to, the energy of linear units. Layers below maxima move along a tangent of the energy: it must be taken
     where they are (every layer is visited between two visits of the one below), and lie above.
     """
-    schedule, linear = net.relaxation.schedule, all(activation is IDENTITY for activation in net.activations)
+    schedule, linear = net.relaxation.schedule, all(activation.linear for activation in net.activations)
     if net.energy_missing() is not None or net.relaxation.solver.constant_momentum != 0:
         return False
     if not isinstance(schedule, OddEven | BottomUp | Sweeps | RandomOrder) or (factor > 1 and not linear):

@@ -104,4 +104,4 @@ def between(net: AbstractNetwork, x: Tensor) -> float:
         x: inputs `(batch, ...)`; duplicates are left out, and where there is no pair nothing moves.
     """
     apart = torch.pdist(x.flatten(1))
-    return max((torch.pdist(net(x)) / apart)[apart > 0].tolist(), default=0.0)
+    return max((torch.pdist(net(x).flatten(1)) / apart)[apart > 0].tolist(), default=0.0)

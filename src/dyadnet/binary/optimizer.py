@@ -169,6 +169,18 @@ class BinaryOptimizer(torch.optim.Optimizer):
         self.generator.set_state(state_dict["generator"].cpu())
         self._share()
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return everything that copies and pickles take; that of torch leaves out what is not its own."""
+        own = ("base", "method", "course", "scaling", "owned")
+        return {name: getattr(self, name) for name in own} | {"generator": self.generator.get_state()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take it back."""
+        super().__setstate__(state | {"defaults": state["base"].defaults})
+        self.generator = torch.Generator(self.owned[0].latent.device)
+        self.generator.set_state(state["generator"])
+        self._share()
+
     def _share(self) -> None:
         """Have the base optimiser's groups and state for one's own."""
         self.param_groups, self.state = self.base.param_groups, self.base.state
@@ -176,7 +188,7 @@ class BinaryOptimizer(torch.optim.Optimizer):
     @torch.no_grad()
     def _own(self, p: nn.Parameter, group: int) -> Owned:
         size = p.square().mean().sqrt().clamp(min=torch.finfo(p.dtype).tiny)
-        scale = p.abs().flatten(1).mean(1).view(-1, *[1] * (p.dim() - 1)) if self.scaling and p.dim() > 1 else None
+        scale = _of_channels(p) if self.scaling and p.dim() > 1 else None
         one = Owned(p, self.method.start(p / size, self.generator), scale, group)
         self.method.write(p.data, one.latent, self.course, self.generator)
         one.rescale()
@@ -223,6 +235,12 @@ class BinaryOptimizer(torch.optim.Optimizer):
             yield before
         finally:
             _put(p, weight, grad)
+
+
+def _of_channels(p: Tensor) -> Tensor:
+    """The mean size of the weights of every output channel; 1 for one of zeros, by which nothing could be divided."""
+    sizes = p.abs().flatten(1).mean(1)
+    return sizes.where(sizes > 0, 1.0).view(-1, *[1] * (p.dim() - 1))
 
 
 def _put(p: nn.Parameter, data: Tensor, grad: Tensor | None) -> None:

@@ -23,9 +23,11 @@ def pack(model: nn.Module) -> nn.Module:
     trained it. Layers with other weights stay as they are.
 
     Args:
-        model: any module that calls its `nn.Linear` and `nn.Conv2d` layers as modules.
+        model: any module that calls its `nn.Linear` and `nn.Conv2d` layers as modules; of a feedforward `Layered`,
+            its modules in a row.
 
     Raises:
+        TypeError: for a network whose states have to relax.
         ValueError: if no weight is binary.
 
     >>> model = nn.Sequential(nn.Linear(64, 8), nn.ReLU(), nn.Linear(8, 2))
@@ -33,7 +35,7 @@ def pack(model: nn.Module) -> nn.Module:
     >>> [type(layer).__name__ for layer in pack(model)]
     ['PackedLinear', 'ReLU', 'Linear']
     """
-    found = swapped(model, _packed)
+    found = swapped(as_sequential(model) if isinstance(model, AbstractNetwork) else model, _packed)
     if not any(isinstance(module, AbstractPacked) for module in found.modules()):
         raise ValueError("no layer of the model has binary weights (+-1 times a scale): there is nothing to pack")
     return found.eval().requires_grad_(False)

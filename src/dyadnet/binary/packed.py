@@ -60,6 +60,8 @@ class PackedLinear(AbstractPacked):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the map of `x`, of shape `(..., inputs)`."""
+        if x.shape[-1] != self.inputs.numel():
+            raise ValueError(f"the layer takes {self.inputs.numel()} inputs, but x has {x.shape[-1]}")
         y = product(self.bits, x if x.dim() == 2 else x.reshape(-1, x.shape[-1]))
         y = y * self.scale if self.bias is None else torch.addcmul(self.bias, y, self.scale)
         return y if x.dim() == 2 else y.view(*x.shape[:-1], len(self.bits))

@@ -18,7 +18,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from dyadnet.activation import IDENTITY, half_square
+from dyadnet.activation import half_square
 from dyadnet.bounds import positive
 from dyadnet.energy.base import AbstractEnergy, Output
 from dyadnet.energy.descent import Descent
@@ -68,7 +68,7 @@ class LiftedEnergy(AbstractEnergy):
     def __post_init__(self) -> None:
         chain(self.net)
         positive(gamma=self.gamma)
-        if self.net.activations[-1].name != IDENTITY.name:
+        if not self.net.activations[-1].linear:
             raise ValueError(f"a lifted energy needs a linear output, not {self.net.activations[-1].name}")
         if isinstance(self.net.feedback, Straight):
             raise ValueError("gaps go down from layer to layer, not straight from the output: use RandomFeedback()")

@@ -124,6 +124,7 @@ class ResistiveNetwork(AbstractQuadratic, AbstractMinimiser):
         Raises:
             ValueError: for inputs of another width, or a negative conductance.
         """
+        self.check_inputs(x, states, copies)
         x = x.flatten(1)
         if x.shape[1] != self.inputs:
             raise ValueError(f"the circuit has {self.inputs} inputs, but x has {x.shape[1]}")

@@ -137,6 +137,17 @@ class PulsedOptimizer(torch.optim.Optimizer):
         for p, weight in before.items():
             p.copy_(weight + self.devices[p].change(weight, p - weight, self.generator))
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return everything that copies and pickles take; that of torch leaves out what is not its own."""
+        return {"base": self.base, "devices": self.devices, "generator": self.generator.get_state()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take it back."""
+        super().__setstate__(state | {"defaults": state["base"].defaults})
+        self.generator = torch.Generator()
+        self.generator.set_state(state["generator"])
+        self.param_groups, self.state = self.base.param_groups, self.base.state
+
     def state_dict(self) -> dict[str, Any]:
         """Return the base's state and that of the randomness."""
         return self.base.state_dict() | {"pulses": self.generator.get_state()}

@@ -3,7 +3,7 @@
 import abc
 import copy
 from collections.abc import Sequence
-from typing import final
+from typing import ClassVar, final
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +26,8 @@ class AbstractNetwork(nn.Module, abc.ABC):
 
     relaxation: Relaxation
     substrate: AbstractSubstrate | None = None
+    mixed_precision: ClassVar[bool] = False
+    """Whether its maps may run under autocast; states never do."""
 
     @property
     def differentiable(self) -> bool:
@@ -101,14 +103,22 @@ class AbstractNetwork(nn.Module, abc.ABC):
         return twin
 
     @final
-    def check_inputs(self, x: Tensor) -> None:
-        """Refuse empty batches, and weights in half precision, where differences of states would drown.
+    def check_inputs(self, x: Tensor, states: States | None = None, copies: int = 1) -> None:
+        """Refuse empty batches, states of another batch, and half precision, where differences of states would drown.
 
         Raises:
-            ValueError: naming the parameter.
+            ValueError: saying what; naming the parameter, if it is one.
         """
         if not len(x):
             raise ValueError("the batch is empty")
+        if states and len(states[-1].mean()) != copies * len(x):
+            raise ValueError(
+                f"the states given belong to a batch of {len(states[-1].mean())}, not of {copies * len(x)}"
+            )
+        if not self.mixed_precision and torch.is_autocast_enabled(x.device.type):
+            raise ValueError(
+                f"a {type(self).__name__} needs all digits to settle: compute it with torch.autocast(enabled=False)"
+            )
         for name, parameter in self.named_parameters():
             if parameter.dtype in (torch.float16, torch.bfloat16):
                 raise ValueError(

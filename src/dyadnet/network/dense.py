@@ -146,7 +146,7 @@ class Dense(AbstractHopfield):
 
     def wire(self, x: Tensor, states: States | None = None, copies: int = 1) -> "DenseWiring":
         """Return the wiring for one batch."""
-        self.check_inputs(x)
+        self.check_inputs(x, states, copies)
         return over(self.substrate, DenseWiring(self, x.flatten(1), dict(enumerate(states or (), 1)), copies))
 
     def changing(self) -> list[str]:

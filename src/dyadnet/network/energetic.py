@@ -87,6 +87,7 @@ class Energetic(AbstractNetwork):
 
     def wire(self, x: Tensor, states: States | None = None, copies: int = 1) -> "EnergyWiring":
         """Return the wiring for one batch."""
+        self.check_inputs(x, states, copies)
         return over(self.substrate, EnergyWiring(self, x.flatten(1), dict(enumerate(states or (), 1)), copies))
 
     def respond(self, k: int, drive: Tensor) -> Tensor:
@@ -151,7 +152,8 @@ class EnergyWiring(AbstractWiring):
         """Return `d/dtheta sum [ E(s^+) - E(s^-) ] / scale`."""
         gap, wanted = self.gap(self.mean()), [p for p in self.net.parameters() if p.requires_grad]
         assert gap is not None
-        return dict(zip(wanted, torch.autograd.grad(gap, wanted, materialize_grads=True), strict=True))
+        found = torch.autograd.grad(gap, wanted, materialize_grads=True) if wanted else ()
+        return dict(zip(wanted, found, strict=True))
 
     def gap(self, mean: Tensor) -> Tensor | None:
         """Return `sum [ E(s^+, mean) - E(s^-, mean) ] / scale`, once every layer has dyads."""

@@ -10,12 +10,13 @@ shows how the prediction hangs on the inputs.
 """
 
 import abc
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torch.func import functional_call
 
 from dyadnet.network.base import AbstractNetwork
 from dyadnet.network.quadratic import QuadraticWiring
@@ -52,23 +53,47 @@ class LeastPoint(torch.autograd.Function):
     def forward(ctx: Any, net: AbstractQuadratic, x: Tensor, *parameters: Tensor) -> Tensor:
         """Relax the states, and keep them."""
         z = [state.mean() for state in net.relax(x).states]
-        ctx.net, ctx.parameters = net, parameters
-        ctx.save_for_backward(x, *z)
+        ctx.net = net
+        ctx.save_for_backward(x, *z, *parameters)
         return z[-1].clone()
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore
         """Return the derivatives of `<z_L, slope>` in `x` and in every parameter."""
-        (slope,), (x, *z) = grad_outputs, ctx.saved_tensors
-        v = adjoint(ctx.net, z, slope)
+        (slope,), net, (x, *others) = grad_outputs, ctx.net, ctx.saved_tensors
+        z = [layer.detach().requires_grad_() for layer in others[: net.depth]]
+        held = [p.detach().requires_grad_(p.requires_grad) for p in others[net.depth :]]
+        x = x.detach().requires_grad_()
+
+        def product() -> Tensor:
+            v = adjoint(net, z, slope)
+            slopes = torch.autograd.grad(net.energy([x.flatten(1), *z]).sum(), z, create_graph=True)
+            return torch.stack([(s * part).sum() for s, part in zip(slopes, v, strict=True)]).sum()
+
         with torch.enable_grad():
-            x, z = x.detach().requires_grad_(), [layer.detach().requires_grad_() for layer in z]
-            slopes = torch.autograd.grad(ctx.net.energy([x.flatten(1), *z]).sum(), z, create_graph=True)
-            product = torch.stack([(s * part).sum() for s, part in zip(slopes, v, strict=True)]).sum()
-            wanted = [x, *(p for p in ctx.parameters if p.requires_grad)]
-            found = dict(zip(wanted, torch.autograd.grad(-product, wanted, materialize_grads=True), strict=True))
-        return None, *(found.get(t) for t in (x, *ctx.parameters))
+            wanted = [x, *(p for p in held if p.requires_grad)]
+            slopes = torch.autograd.grad(-_under(net, held, product), wanted, materialize_grads=True)
+        found = dict(zip(wanted, slopes, strict=True))
+        return None, *(found.get(t) for t in (x, *held))
+
+
+class _Under(nn.Module):
+    """Calls a function; as a module, while its network has other parameters."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, function: Callable[[], Tensor]) -> Tensor:
+        """Return what the function returns."""
+        return function()
+
+
+def _under(net: nn.Module, parameters: Sequence[Tensor], function: Callable[[], Tensor]) -> Tensor:
+    """Call a function while a network has the parameters of its forward pass, whatever it has by now."""
+    named = zip((name for name, _ in net.named_parameters()), parameters, strict=True)
+    return functional_call(_Under(net), {f"net.{name}": p for name, p in named}, (function,))
 
 
 def adjoint(net: AbstractQuadratic, z: Sequence[Tensor], slope: Tensor) -> list[Tensor]:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from dyadnet.activation import IDENTITY, Activation, recognise
 from dyadnet.network.base import AbstractHopfield
 from dyadnet.network.feedback import AbstractFeedback, FeedbackPath, Straight
-from dyadnet.network.modules import changes, hooked, in_sequence, modules_of, silent
+from dyadnet.network.modules import changes, computes, hooked, in_sequence, modules_of, silent
 from dyadnet.network.stage import Stage
 from dyadnet.network.state import States
 from dyadnet.network.wiring import ChainWiring, over
@@ -23,8 +23,14 @@ from dyadnet.relax.schedule import BottomUp
 from dyadnet.relax.solver import Plain
 from dyadnet.relax.stopping import Count
 
-_AFFINE = (nn.Linear, nn.Conv2d, nn.Flatten, nn.Unflatten, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.Identity)
-_MONOTONE = (nn.MaxPool2d, nn.AdaptiveMaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.Flatten, nn.Unflatten)
+_AVERAGES = (nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d, nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d)
+_MAXIMA = (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d, nn.AdaptiveMaxPool3d)
+_MOVES = (nn.Flatten, nn.Unflatten, nn.Identity, nn.ZeroPad1d, nn.ZeroPad2d, nn.ZeroPad3d)
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+_AFFINE = (nn.Linear, *_CONVOLUTIONS, *_AVERAGES, *_MOVES)
+_MONOTONE = (*_MAXIMA, *_AVERAGES, *_MOVES)
+_STEADY = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
+"""Affine where the network is found to be steady."""
 _OWN = ("stages", "activations", "lam", "gain", "relaxation", "feedback", "training")
 _UPWARD = Relaxation(BottomUp(), Plain(), Count(1))
 """All that a chain without loops needs."""
@@ -61,6 +67,8 @@ class Layered(AbstractHopfield):
         self.feedback = feedback
         if isinstance(feedback, Straight) and self.gain != 0:
             raise ValueError(f"direct feedback is for feedforward chains, lam=0.5, not {lam:g}")
+
+    mixed_precision = True
 
     @classmethod
     def from_sequential(
@@ -171,7 +179,7 @@ class Layered(AbstractHopfield):
 
     def wire(self, x: Tensor, states: States | None = None, copies: int = 1) -> ChainWiring:
         """Return the wiring for one batch."""
-        self.check_inputs(x)
+        self.check_inputs(x, states, copies)
         held = dict(enumerate(states or (), 1))
         return over(self.substrate, ChainWiring(self.stages, self.gain, x, held, copies, self.feedback))
 
@@ -203,18 +211,18 @@ class Layered(AbstractHopfield):
             inputs: whether that of the inputs must be, too.
         """
         stages = self.stages if inputs else self.stages[1:]
-        return all(isinstance(module, _AFFINE) for stage in stages for module in modules_of(stage.map))
+        return all(computes(module, _AFFINE) for stage in stages for module in modules_of(stage.map))
 
     def curved(self) -> list[str]:
         """Name the maps between layers that are neither affine, nor averages and maxima, nor running statistics."""
         if self.gain == 0:
             return []
-        straight = (*_AFFINE, *_MONOTONE, nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)
+        straight = (*_AFFINE, *_MAXIMA, *_STEADY)
         return [
             f"{stage.name}'s {type(module).__name__}"
             for stage in self.stages[1:]
             for module in modules_of(stage.map)
-            if not isinstance(module, straight)
+            if not computes(module, straight)
         ]
 
     def convex(self) -> bool:
@@ -231,8 +239,8 @@ class Layered(AbstractHopfield):
 
 def _convex(stage: Stage) -> bool:
     """Whether a stage is affine, or takes averages and maxima of affine maps below units that are not negative."""
-    above = list(dropwhile(lambda module: isinstance(module, _AFFINE), modules_of(stage.map)))
-    return not above or (stage.activation.lower >= 0 and all(isinstance(module, _MONOTONE) for module in above))
+    above = list(dropwhile(lambda module: computes(module, _AFFINE), modules_of(stage.map)))
+    return not above or (stage.activation.lower >= 0 and all(computes(module, _MONOTONE) for module in above))
 
 
 def _children(model: nn.Sequential) -> Iterator[tuple[str, nn.Module]]:
@@ -268,7 +276,7 @@ def _stages(model: nn.Sequential) -> list[Stage]:
             )
         else:
             maps.append((name, module))
-    if not maps and stages and stages[-1].activation is IDENTITY:
+    if not maps and stages and stages[-1].activation.linear:
         return stages
     if not any(True for _, module in maps for _ in module.parameters()):
         raise TypeError(

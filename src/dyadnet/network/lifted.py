@@ -19,7 +19,6 @@ from typing import Literal, NoReturn, final
 import torch
 from torch import Tensor, nn
 
-from dyadnet.activation import IDENTITY
 from dyadnet.bounds import bounded, positive
 from dyadnet.network.autoencoder import Autoencoder
 from dyadnet.network.base import AbstractNetwork
@@ -119,7 +118,7 @@ class Lifted(AbstractQuadratic):
             raise ValueError(
                 "a lifted network sends everything through the weights themselves: take net.with_feedback(None)"
             )
-        if chain.activations[-1] is not IDENTITY:
+        if not chain.activations[-1].linear:
             raise TypeError(f"the outputs of a lifted network are linear, not {chain.activations[-1].name}")
         positive(output_gain=output_gain)
         if units not in ("together", "in turn"):
@@ -217,6 +216,7 @@ class Lifted(AbstractQuadratic):
     @torch.no_grad()
     def wire(self, x: Tensor, states: States | None = None, copies: int = 1) -> QuadraticWiring:
         """Return the wiring for one batch."""
+        self.check_inputs(x, states, copies)
         x, lowest = x.flatten(1), self.maps[0]
         if x.shape[1] != lowest.in_features:
             raise ValueError(f"{self.stages[0].name} takes {lowest.in_features} inputs, but x has {x.shape[1]}")

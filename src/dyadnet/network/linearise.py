@@ -163,6 +163,7 @@ class _Graph(AbstractLinearisation):
 
     def pull(self, delta: Above, *, down: bool = True, learn: bool = True) -> tuple[Below | None, Gradients]:
         wanted = [p for p in self.module.parameters() if p.requires_grad] if learn else []
+        down = down and self.leaf.requires_grad
         inputs = [self.leaf, *wanted] if down else wanted
         if not inputs:
             return None, {}
@@ -319,7 +320,9 @@ def _single(module: nn.Module, point: Point) -> AbstractLinearisation:
             )
             return _MaxPool2d(switches, state.shape, value)
     with torch.enable_grad():
-        leaf = state.detach().requires_grad_()
+        leaf = state.detach()
+        if leaf.is_floating_point() or leaf.is_complex():  # indices of an embedding have no gradient
+            leaf.requires_grad_()
         output = module(leaf)
     return _Graph(module, leaf, output, output.detach())
 

@@ -7,6 +7,7 @@ from torch import nn
 from torch.nn.utils.parametrizations import _SpectralNorm
 from torch.nn.utils.parametrize import is_parametrized
 from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
 
 
 def hooked(module: nn.Module) -> bool:
@@ -17,6 +18,16 @@ def hooked(module: nn.Module) -> bool:
 def in_sequence(module: nn.Module) -> TypeGuard[nn.Sequential]:
     """Return whether a module does nothing but run its modules one after another."""
     return type(module) is nn.Sequential and not hooked(module)
+
+
+def computes(module: nn.Module, kinds: tuple[type[nn.Module], ...]) -> bool:
+    """Return whether a module computes what one of `kinds` does, with whatever parameters.
+
+    One with another `forward` may compute anything, and so may one with hooks, but those that write its weight.
+    """
+    known = any(isinstance(module, kind) and type(module).forward is kind.forward for kind in kinds)
+    hooks = [hook for hook in module._forward_pre_hooks.values() if not isinstance(hook, WeightNorm | SpectralNorm)]
+    return known and "forward" not in vars(module) and not hooks and not module._forward_hooks
 
 
 def modules_of(map_: nn.Module) -> Iterator[nn.Module]:

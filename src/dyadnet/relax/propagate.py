@@ -80,7 +80,7 @@ def propagate(
     """
     order = list(schedule.order(len(net.stages), generator))
     again = _evaluates_again(order, warm=states is not None)
-    _check(net, x, states, again=again)
+    _check(net, states, again=again)
     wiring = net.wire(x, states)
     last = {k: i for i, group in enumerate(order) for k in group}
     finished: set[int] = set()
@@ -108,14 +108,12 @@ def propagate(
     return Propagated(net(x) if output is None or again else output, grads, reached)
 
 
-def _check(net: Layered, x: Tensor, states: States | None, *, again: bool) -> None:
+def _check(net: Layered, states: States | None, *, again: bool) -> None:
     """Refuse what the messages could not mean."""
     if again:
         net.check_steady()
     if states is not None and len(states) != len(net.stages):
         raise ValueError(f"{len(states)} states were given for a network of {len(net.stages)} stages")
-    if states is not None and states[-1].mean().shape[0] != x.shape[0]:
-        raise ValueError(f"the states given belong to a batch of {states[-1].mean().shape[0]}, not of {x.shape[0]}")
 
 
 def _evaluates_again(order: Sequence[tuple[int, ...]], *, warm: bool) -> bool:

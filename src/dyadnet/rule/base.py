@@ -91,15 +91,27 @@ class AbstractRule(abc.ABC):
     ) -> Estimate:
         """Estimate the gradient and add it to every `p.grad`, in the place of `loss.backward()`.
 
-        Takes the arguments of `estimate`. A second call adds; nothing is zeroed. A gradient that was None becomes the
-        tensor in the estimate's `grads`: what is done to it in place is done to both.
+        Takes the arguments of `estimate`. A second call adds; nothing is zeroed. A gradient that was None may become
+        the tensor in the estimate's `grads`: what is done to it in place is done to both.
         """
         check_network(net)
         step = self.estimate(net, loss, x, y, states=states, generator=generator, keep_states=keep_states)
+        taken: set[int] = set()
         for parameter, grad in step.grads.items():
-            grad = grad.to(parameter.dtype)
-            parameter.grad = grad if parameter.grad is None else parameter.grad.add_(grad)
+            if parameter.grad is None:
+                parameter.grad = _own(grad, parameter, taken)
+                taken.add(parameter.grad.untyped_storage().data_ptr())
+            else:
+                parameter.grad.add_(grad)
         return step
+
+
+def _own(grad: Tensor, parameter: Tensor, taken: set[int]) -> Tensor:
+    """Return a gradient that is laid out as its parameter, which fused optimisers rely on, and is no other's too."""
+    fits = grad.dtype == parameter.dtype and grad.stride() == parameter.stride()
+    if fits and grad.untyped_storage().data_ptr() not in taken:
+        return grad
+    return torch.empty_like(parameter, requires_grad=False).copy_(grad)
 
 
 def check_network(net: object) -> None:

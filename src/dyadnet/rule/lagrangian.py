@@ -18,7 +18,7 @@ from typing import final
 import torch
 from torch import Tensor
 
-from dyadnet.activation import IDENTITY, Activation
+from dyadnet.activation import Activation
 from dyadnet.loss import AbstractLoss, Loss, as_loss, held
 from dyadnet.network.base import AbstractNetwork
 from dyadnet.network.state import AbstractMovable, AbstractState, Neuron, States
@@ -74,7 +74,7 @@ def multiplied(activations: Sequence[Activation], loss: AbstractLoss, x: Tensor,
         if k == len(activations):
             own = loss.gradient(s, rows(s)) / len(x)
             multiplier = own if multiplier is None else multiplier + own
-        if multiplier is None or activation is IDENTITY:
+        if multiplier is None or activation.linear:
             return Held(s, multiplier, multiplier)
         return Held(s, activation.derivative(drive, s) * multiplier, multiplier)
 
