@@ -142,6 +142,7 @@ def test_the_command_line_takes_back_what_the_file_switches_on(tmp_path: Path):
         ('config = "other.toml"', "options.toml: there is no option config"),
         ("[nested]\nclip = 1", "options.toml: there is no option nested"),
         ("[clip]\na = 1", "options.toml: clip takes values, not {'a': 1}"),
+        ('hidden = "128"', "options.toml: hidden takes a list of whole numbers, not '128'"),
         ("clip = true", "options.toml: clip takes values, not True"),
         ("hidden = [[1]]", "options.toml: hidden takes values, not [[1]]"),
         ("fast = 1", "options.toml: fast takes true or false, not 1"),

@@ -5,6 +5,7 @@ import json
 import os
 import pty
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -388,7 +389,8 @@ def test_a_corrupt_checkpoint_is_kept_and_the_previous_one_leads_on(finished: Pa
         for command in ("resume", "evaluate"):
             line = refused(run(command, path))
             assert "checkpoint.pt is corrupt; the previous one is kept and sound" in line
-            assert f"dyadnet resume {path} --checkpoint {checkpoint.PREVIOUS}" in line
+            assert f"add --checkpoint {checkpoint.PREVIOUS}" in line
+        assert run("evaluate", path, "--checkpoint", checkpoint.PREVIOUS)[0] == 0
         assert (path / checkpoint.NAME).read_bytes() == content
     assert run("resume", path, "--checkpoint", checkpoint.PREVIOUS)[0] == 0
     assert numbers(path) == numbers(finished)
@@ -536,3 +538,13 @@ def test_a_terminal_of_100_columns_shows_one_line_a_run(tmp_path: Path, tiny: li
     assert any("timing a step of every rule" in line for line in lines)
     finished = [line for line in lines if re.match(r"[12]/2 test \d+\.\d\d %  0:00:\d\d  seed 0  ", line)]
     assert [bool(re.search(r"backprop$|…\S*passes=9$", line)) for line in finished] == [True, True]
+
+
+def test_letters_that_an_output_lacks_and_outputs_that_are_closed_are_no_failure(tmp_path: Path):
+    command = [sys.executable, "-m", "dyadnet", "estimate"]
+    environment = os.environ | {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    done = subprocess.run(command, capture_output=True, env=environment, check=False)
+    assert done.returncode == 0
+    assert b"on the resistive substrate" in done.stdout
+    closed = subprocess.run(f"{shlex.join(command)} >&-", shell=True, capture_output=True, check=False)
+    assert (closed.returncode, closed.stderr) == (0, b"")

@@ -25,7 +25,12 @@ def run(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, s
 
 def finished(path: Path, network: str, rule: str = "equilibrium-propagation", iterations: float = 90) -> Path:
     folder.create(path, Request(rule, 0, Settings(batch_size=20)).config())
-    folder.write_json(path / folder.RESULT, {"network": network, "relaxation": {"iterations": iterations}})
+    lam = float(network.partition(", lam ")[2] or 0.5)
+    kinds = {"dense": "dense" in network, "resistive": "resistive" in network, "lifted": "lifted" in network}
+    kind = next((name for name, found in kinds.items() if found), "mlp" if lam == 0.5 else "hopfield")
+    chosen = {"network": kind, "lam": None if kind in ("resistive", "lifted") else lam}
+    result = {"network": network, "chosen": chosen, "relaxation": {"iterations": iterations}}
+    folder.write_json(path / folder.RESULT, result)
     return path
 
 
@@ -67,6 +72,8 @@ def test_what_is_given_is_taken(capsys: pytest.CaptureFixture[str]):
         ("64-128-10, lam 0", "dyadic", 90, 90, "hopfield"),
         ("dense 64-58-10, symmetric", "contrastive-hebbian", 90, 45, "dense"),
         ("64-128-10", "dual-propagation", 1, 1, "mlp"),
+        ("64-128-10", "dual-propagation:schedule=random-order,passes=10", 10, 10, "mlp"),
+        ("64-128-10, resistive", "equilibrium-propagation", 12, 6, "hopfield"),
     ],
 )
 def test_a_runs_own_network_rule_and_passes(
@@ -94,6 +101,7 @@ def test_what_is_said_comes_before_what_a_run_has(tmp_path: Path, capsys: pytest
             "dual-propagation",
             "dual-propagation, batch size 100, 1 pass a relaxation, 1 relaxation a step",
         ),
+        ("dual-propagation:schedule=random-order,passes=10", "10 passes a relaxation, 1 relaxation a step"),
         ("equilibrium-propagation", "784-512-10 (hopfield) on the digital substrate; equilibrium-propagation"),
     ],
 )
@@ -133,7 +141,8 @@ def test_what_cannot_be_is_refused_in_one_line(words: str, told: str, capsys: py
 
 def test_runs_without_an_estimate_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     assert "linear layers only" in run(capsys, finished(tmp_path / "a", "cnn (4 stages)"))[2]
-    assert "LRRN has no estimate" in run(capsys, finished(tmp_path / "b", "64-128-10, lifted", "lrrn"))[2]
+    assert "linear layers only" in run(capsys, finished(tmp_path / "b", "64-128-10, lifted", "lrrn"))[2]
+    assert "LRRN has no estimate" in run(capsys, finished(tmp_path / "d", "64-128-10", "lrrn"))[2]
     (finished(tmp_path / "c", "64-128-10") / folder.RESULT).unlink()
     assert "has no result yet" in run(capsys, tmp_path / "c")[2]
 

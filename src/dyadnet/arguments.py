@@ -133,6 +133,8 @@ def _from_toml(path: Path, options: Mapping[str, Any]) -> list[str]:
             words.append(f"--{name}" if value else f"--no-{name}")
             continue
         items = value if isinstance(value, list) else [value]
+        if isinstance(value, str) and options[name] == tuple[int, ...]:
+            raise RequestError(f"{path}: {key} takes a list of whole numbers, not {value!r}")
         if not all(isinstance(item, str | int | float) and not isinstance(item, bool) for item in items):
             raise RequestError(f"{path}: {key} takes values, not {value!r}")
         words += [f"--{name}", *map(str, items)]

@@ -4,6 +4,7 @@ Exit codes: 0 done, 1 the work failed or was interrupted, 2 the request was wron
 """
 
 import dataclasses
+import io
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -234,9 +235,10 @@ def _compare(comparison: Comparison, out: Path, dataset: data.Dataset, console: 
 
 @contextmanager
 def _resumable(out: Path) -> Iterator[None]:
-    """Let an interruption say how to go on."""
+    """Work in a folder alone, and let an interruption say how to go on."""
     try:
-        yield
+        with folder.alone(out):
+            yield
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"interrupted; {folder.resuming(out)} goes on from the last finished epoch") from None
 
@@ -275,6 +277,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     A complaint is one line on standard error. DYADNET_TRACEBACK=1 shows where it came from.
     """
+    sys.stdout, sys.stderr = sys.stdout or io.StringIO(), sys.stderr or io.StringIO()  # closed, as under some daemons
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # letters that a terminal lacks are no reason to fail
+            stream.reconfigure(errors="replace")
     piped = not sys.stdout.isatty() and "COLUMNS" not in os.environ
     console = Console(width=100 if piped else None, highlight=False, markup=False)
     try:

@@ -20,6 +20,7 @@ from dyadnet.hardware.estimate import Cost, Estimate, estimate
 from dyadnet.hardware.figure import Figure, given
 from dyadnet.hardware.workload import NetworkKind, Workload, phases_of
 from dyadnet.names import RequestError
+from dyadnet.relax.schedule import AbstractSchedule
 from dyadnet.train import folder
 from dyadnet.train.needs import need
 from dyadnet.train.run import read_request
@@ -27,6 +28,7 @@ from dyadnet.train.run import read_request
 SubstrateName = Literal["resistive", "gyrator", "optical", "digital"]
 Range = tuple[float, float]
 ESTIMATE = "estimate.json"
+_KINDS: dict[str, NetworkKind] = {"mlp": "mlp", "hopfield": "hopfield", "resistive": "hopfield", "dense": "dense"}
 _PREFIXES = {-18: "a", -15: "f", -12: "p", -9: "n", -6: "u", -3: "m", 0: "", 3: "k", 6: "M", 9: "G", 12: "T", 15: "P"}
 
 
@@ -54,7 +56,7 @@ class EstimateCosts:
     rule: str | None = None
     """The learning rule with its settings, for the phases of a training step; dyadic by default."""
     passes: float | None = None
-    """Passes of one relaxation, for what iterates: 50 by default (one sweep of an mlp)."""
+    """Passes of one relaxation, for what iterates: 50 by default, or those of the schedule in an mlp."""
     batch_size: int | None = None
     """Samples of a training step; 100 by default."""
     bits: int = 8
@@ -76,6 +78,8 @@ class EstimateCosts:
         """Print it, and write it if that was asked for."""
         if self.out is not None and (self.out / ESTIMATE).exists() and not self.overwrite:
             raise RequestError(f"{self.out / ESTIMATE} exists; name another folder, or add --overwrite")
+        if self.out is not None:
+            folder.made(self.out)
         asked = self if self.run is None else _of_run(self, self.run)
         try:
             work = asked.workload()
@@ -84,7 +88,6 @@ class EstimateCosts:
             raise RequestError(str(error)) from error
         _show(asked, work, found, console)
         if self.out is not None:
-            self.out.mkdir(parents=True, exist_ok=True)
             folder.write_json(self.out / ESTIMATE, asked.record(work, found))
             console.print(f"written: {self.out / ESTIMATE}", soft_wrap=True)
 
@@ -93,12 +96,10 @@ class EstimateCosts:
         rule = names.rule(self.named_rule)
         network: NetworkKind = self.network or ("hopfield" if need(rule).relaxes else "mlp")
         inputs, hidden, outputs = _or(self.inputs, 784), _or(self.hidden, (512,)), _or(self.outputs, 10)
-        widths, passes, batch = (
-            (inputs, *hidden, outputs),
-            _or(self.passes, 1 if network == "mlp" else 50),
-            self.batch_size,
-        )
-        return Workload(widths, network, passes, _or(batch, 100), phases_of(rule, network))
+        widths, schedule = (inputs, *hidden, outputs), getattr(rule, "schedule", None)
+        swept = schedule.count(len(widths) - 1) if isinstance(schedule, AbstractSchedule) else 1
+        passes = _or(self.passes, swept if network == "mlp" and not need(rule).relaxes else 50)
+        return Workload(widths, network, passes, _or(self.batch_size, 100), phases_of(rule, network))
 
     @property
     def named_rule(self) -> str:
@@ -155,11 +156,11 @@ def _of_run(asked: EstimateCosts, run: Path) -> EstimateCosts:
     if not (run / folder.RESULT).exists():
         raise RequestError(f"{run} has no result yet; {folder.resuming(run)} goes on with it")
     result = folder.read_json(run / folder.RESULT)
-    described = str(result["network"])
+    described, chosen = str(result["network"]), result["chosen"]
     widths = re.match(r"(?:dense )?(\d+(?:-\d+){2,})(?:, |$)", described)
-    if widths is None:
-        raise RequestError(f"{run} trained {described}: there are estimates for linear layers only")
-    network: NetworkKind = "dense" if described.startswith("dense") else "hopfield" if ", lam" in described else "mlp"
+    if widths is None or chosen["network"] not in _KINDS:
+        raise RequestError(f"{run} trained {described}: there are estimates for units of linear layers only")
+    network = "mlp" if chosen.get("lam") == 0.5 and chosen["network"] != "dense" else _KINDS[chosen["network"]]
     inputs, *hidden, outputs = map(int, widths[1].split("-"))
     rule = asked.rule or request.rule
     try:
@@ -167,7 +168,7 @@ def _of_run(asked: EstimateCosts, run: Path) -> EstimateCosts:
     except ValueError as error:
         raise RequestError(f"{run}: {error}") from error
     counted = 2 if phases.energy else 1  # the free phase, and all others at once
-    passes = 1.0 if network == "mlp" else result["relaxation"]["iterations"] / counted
+    passes = result["relaxation"]["iterations"] / counted
     known = {"inputs": inputs, "hidden": tuple(hidden), "outputs": outputs, "network": network, "passes": passes}
     known |= {"batch_size": request.settings.batch_size}
     said = {name: getattr(asked, name) for name in known if getattr(asked, name) is not None}

@@ -90,7 +90,8 @@ def conduct(plan: Sweep, path: Path, console: Console, jobs: int, cluster: str |
     with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console, transient=True) as bars:
         task = bars.add_task("training on circuits", total=len(plan.cells()))
         try:
-            records = sweep(plan, path, jobs=jobs, cluster=cluster, done=lambda record: bars.advance(task))
+            with folder.alone(path):
+                records = sweep(plan, path, jobs=jobs, cluster=cluster, done=lambda record: bars.advance(task))
         except KeyboardInterrupt:
             raise KeyboardInterrupt(f"interrupted; {folder.resuming(path)} goes on with what is missing") from None
     folder.write_json(path / folder.ROBUSTNESS, result(plan, records))

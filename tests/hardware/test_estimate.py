@@ -3,6 +3,7 @@
 import math
 from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import torch
@@ -22,7 +23,7 @@ from dyadnet import (
 from dyadnet.audit import cost as counting
 from dyadnet.audit.trace import record
 from dyadnet.hardware import merits
-from dyadnet.hardware.cost_of_circuits import Gyrator, Resistive, static_power
+from dyadnet.hardware.cost_of_circuits import Gyrator, Resistive, slowest, static_power
 from dyadnet.hardware.cost_of_machines import Digital, Optical
 from dyadnet.hardware.costs import AbstractCosts, Converters, settling_constants, thermal_capacitance, thermal_noise
 from dyadnet.hardware.estimate import Estimate, estimate
@@ -103,10 +104,11 @@ def test_eight_bits_need_three_femtofarads_and_a_picofarad_has_64_microvolts_of_
 # --- formulas ---
 
 
-def test_a_resistive_network_settles_with_the_unit_of_the_fewest_neighbours_and_its_energy_knows_no_conductance():
+def test_a_resistive_network_settles_with_its_slowest_pattern_and_its_energy_knows_no_conductance():
     costs = Resistive(conductance=point("g", 2e-6, "S"), capacitance=point("C", 1e-12, "F"), drop=point("v", 0.05, "V"))
     result, k = estimate(costs, work()), math.log(1e3)
-    latency = k * 1e-12 / (512 * 2e-6)
+    rate = (1578 + 512) / 2 - math.sqrt(((1578 - 512) / 2) ** 2 + 512 * 10)  # of [[1578, -a], [-a, 512]], a^2 = 5120
+    latency = k * 1e-12 / (rate * 2e-6)
     assert found(result, "inference", "relaxation", "latency") == pytest.approx((latency, latency))
     devices = 2 * 784 * 512 + 512 * 10
     energy = devices * 2e-6 * 0.05**2 * latency
@@ -208,8 +210,29 @@ def test_dyads_that_relax_together_take_an_optical_machine_of_twice_the_units():
 
 def test_a_dense_network_has_all_its_couplings():
     dense = work((5, 7, 3), "dense")
-    assert (dense.units, dense.couplings, dense.input_weights, dense.slowest) == (10, 45, 50, 14)
+    assert (dense.units, dense.couplings, dense.input_weights) == (10, 45, 50)
     assert dense.products == 50 + 50 * 90
+
+
+@pytest.mark.parametrize("widths", [(7, 5, 3), (6, 5, 4, 3), (3, 9, 9, 9, 2)])
+@pytest.mark.parametrize("network", ["hopfield", "dense"])
+def test_the_slowest_pattern_of_voltages_is_that_of_the_conductance_matrix(widths: tuple[int, ...], network: Any):
+    """Of every device and every node, inputs twice and held."""
+    layer = torch.tensor([k for k, width in enumerate((2 * widths[0], *widths[1:])) for _ in range(width)])
+    joined = (layer[:, None] - layer).abs() == 1
+    if network == "dense":
+        joined = ~torch.eye(len(layer), dtype=torch.bool)
+    laplacian = joined.sum(1).diag().double() - joined.double()
+    free = layer > 0
+    least = torch.linalg.eigvalsh(laplacian[free][:, free])[0]
+    assert slowest(work(widths, network)) == pytest.approx(float(least))
+
+
+def test_activities_of_an_mlp_go_up_once_however_often_errors_go_down():
+    once, often = (estimate(Digital(), work(network="mlp", passes=passes)) for passes in (1, 10))
+    assert found(once, "inference", "relaxation", "energy") == found(often, "inference", "relaxation", "energy")
+    steps = [found(result, "training step", "relaxation", "energy")[0] for result in (once, often)]
+    assert steps[1] > steps[0]
 
 
 def test_an_mlp_takes_an_optical_machine_one_turn_a_layer():

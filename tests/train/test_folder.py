@@ -138,3 +138,24 @@ def test_metrics_are_one_line_an_epoch_and_can_go_back(tmp_path: Path):
     folder.append_metrics(tmp_path, {"epoch": 2})
     assert (tmp_path / folder.METRICS).read_text() == '{"epoch": 1}\n{"epoch": 2}\n'
     assert content(tmp_path).keys() == {folder.METRICS}
+
+
+def test_two_processes_do_not_work_in_one_folder(tmp_path: Path):
+    """A lock is of an open file, so that the same holds within one process."""
+    folder.create(tmp_path / "run", TRAIN)
+    with folder.alone(tmp_path / "run"):
+        with pytest.raises(RequestError, match="another process is at work in"), folder.alone(tmp_path / "run"):
+            pass
+        with pytest.raises(RequestError, match="another process is at work in"):
+            folder.create(tmp_path / "run", TRAIN, overwrite=True)
+    folder.create(tmp_path / "run", TRAIN, overwrite=True)
+    assert content(tmp_path / "run").keys() == {folder.CONFIG}
+
+
+def test_a_folder_for_files_that_cannot_be_made_is_refused(tmp_path: Path):
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path / "file", tmp_path / "file" / "below", Path("/proc/below")):
+        with pytest.raises(RequestError, match=r"file, not a folder|cannot be written"):
+            folder.made(path)
+    folder.made(tmp_path / "a" / "b")
+    assert content(tmp_path / "a") == {}

@@ -10,13 +10,14 @@ import pytest
 import torch
 
 from dyadnet import names
-from dyadnet.audit.tolerance import Spot, critical_level, tolerances
+from dyadnet.audit.tolerance import Spot, Tolerance, critical_level, tolerances
 from dyadnet.cli import main
 from dyadnet.hardware.chip import OnChip
 from dyadnet.names import RequestError
+from dyadnet.report.sweep import sweep_table
 from dyadnet.train import folder
 from dyadnet.train.loop import agreement, prepare, train_epoch
-from dyadnet.train.run import load_dataset
+from dyadnet.train.run import chosen, load_dataset
 from dyadnet.train.settings import Settings
 from dyadnet.train.sweep import Cell, Sweep, run_cell, sweep, written
 
@@ -57,11 +58,21 @@ def test_the_source_is_added_to_the_device() -> None:
         ({"levels": (-1.0,)}, "must be zero or a positive number"),
         ({"strengths": (-1.0,)}, "must be a positive number"),
         ({"rules": ("unheard-of",)}, "there is no rule"),
+        ({"source": "synapses.drift", "levels": (0.01,)}, "shows only together with synapses.age"),
+        ({"source": "updates.bound", "levels": (1.0,)}, "shows only together with updates.asymmetry"),
+        ({"source": "reading.reads", "levels": (1, 4)}, "together with reading.noise or reading.relative"),
     ],
 )
 def test_what_cannot_be_swept_is_refused(changes: dict[str, object], complaint: str) -> None:
     with pytest.raises(RequestError, match=complaint):
         plan(**changes)
+
+
+def test_what_shows_with_another_setting_is_swept_with_it() -> None:
+    aged = replace(SMALL, hardware="ideal:synapses.age=100")
+    assert plan(source="synapses.drift", settings=aged).placed(plan().cells()[1]).hardware == (
+        "ideal:synapses.age=100,synapses.drift=0.1"
+    )
 
 
 def test_an_interrupted_sweep_goes_on_with_what_is_missing(tmp_path: Path) -> None:
@@ -138,6 +149,40 @@ def test_the_best_strength_of_every_level() -> None:
     assert found.best[0].accuracy == pytest.approx(0.895)
     assert found.best[0].spread == pytest.approx(0.01 / 2**0.5)
     assert found.best[0].cosine == 0.5
+
+
+def test_a_bound_is_milder_the_larger_it_is() -> None:
+    cells = [{"rule": "r", "strength": 0.1, "level": x, "seed": 0, "test_accuracy": 0.2 + x / 10} for x in (0.3, 4.0)]
+    others = {"alignment": [], "displacement": None, "unconverged": None, "saturated": None, "classes": 10}
+    (found,) = tolerances([cell | others for cell in cells], "updates.bound")
+    assert [spot.level for spot in found.best] == [4.0, 0.3]
+
+
+def test_a_table_says_whether_anything_was_learned_and_what_failed() -> None:
+    def tolerance(*accuracies: float, failed: int = 0) -> Tolerance:
+        best = [
+            Spot(0.1, level, a, 0, None, None, None, None, 2, failed)
+            for level, a in zip((0.01, 0.3), accuracies, strict=True)
+        ]
+        return Tolerance("r", best, best, critical_level(best, 0.1), 0.1)
+
+    def cells(found: Tolerance) -> list[str]:
+        return [str(next(iter(column.cells))) for column in sweep_table("reading.noise", [found]).columns]
+
+    assert cells(tolerance(0.11, 0.1))[-1] == "not learned"
+    assert cells(tolerance(0.9, 0.8))[-1] == "beyond 0.3"
+    assert cells(tolerance(0.9, 0.1))[-1] == "0.055"
+    assert cells(tolerance(0.9, 0.8, failed=1))[1] == "90.0 [1 of 2 failed]\nβ 0.1"
+
+
+def test_what_counts_is_the_epoch_that_was_best_on_the_samples_held_out() -> None:
+    settings = replace(SMALL, epochs=3, validation=0.2, learning_rate=0.3)
+    on, dataset = plan(settings=settings, levels=(0.02,)), load_dataset(settings)
+    cell = on.cells()[0]
+    training = prepare(on.placed(cell), cell.named, cell.seed, dataset)
+    while len(training.history) < 3:
+        train_epoch(training)
+    assert run_cell(on, cell)["test_accuracy"] == chosen(training.history)["test_accuracy"]
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,7 +12,7 @@ from statistics import mean, stdev
 from typing import Any, final
 
 Record = Mapping[str, Any]
-MORE_IS_BETTER = ("bits", "on_off", "full_scale", "passes", "reads", "range", "most")
+MORE_IS_BETTER = ("bits", "on_off", "full_scale", "passes", "reads", "range", "most", "bound")
 """Settings of devices whose large values are the mild ones."""
 
 
@@ -31,6 +31,7 @@ class Spot:
         unconverged: the mean share of samples that did not settle.
         saturated: the mean share of saturated or stuck devices.
         seeds: how many.
+        failed: how many of them diverged, or were refused by the circuit; they count as guessing.
     """
 
     strength: float | None
@@ -42,6 +43,7 @@ class Spot:
     unconverged: float | None
     saturated: float | None
     seeds: int
+    failed: int = 0
 
 
 @final
@@ -62,6 +64,11 @@ class Tolerance:
     best: Sequence[Spot]
     critical: float | None
     chance: float
+
+    @property
+    def learned(self) -> bool:
+        """Whether the rule is a tenth of the way from chance to certainty at least, at the mildest level."""
+        return self.best[0].accuracy > self.chance + (1 - self.chance) / 10
 
 
 def tolerances(records: Sequence[Record], source: str = "") -> list[Tolerance]:
@@ -96,6 +103,7 @@ def _spot(records: Sequence[Record]) -> Spot:
         _mean(r["unconverged"] for r in records),
         _mean(r["saturated"] for r in records),
         len(records),
+        sum(bool(r.get("diverged") or r.get("refused")) for r in records),
     )
 
 

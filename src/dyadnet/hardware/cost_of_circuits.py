@@ -1,6 +1,6 @@
 """What events cost in circuits that relax by themselves: networks of resistors, and of gyrators.
 
-    resistive    P = sum_ij g_ij dv_ij^2            tau = C / sum_j g_ij   at the unit of the fewest neighbours
+    resistive    P = sum_ij g_ij dv_ij^2            tau = C / (g lambda)   of the slowest pattern of voltages, `slowest`
     gyrator      P = sum_i g v_i^2 + sum_k I_k V    tau = C / g            exactly: gyrators dissipate nothing, leaks do
 
 A relaxation takes `T = ln(1/tolerance) tau` and `P T`. In a resistive one the conductance cancels: what conducts better
@@ -9,8 +9,12 @@ two transconductors, and one that stays linear up to v takes a current `I = gamm
 weight. Contrasts of squared voltages are local: the update is counted as writes alone, for every weight once a step.
 """
 
+import math
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import final
+
+import torch
 
 from dyadnet.hardware import merits
 from dyadnet.hardware.costs import (
@@ -36,6 +40,30 @@ def static_power(devices: float, conductance: Figure, drop: Figure) -> Figure:
     '8.03e-03 W'
     """
     return multiplied("power", "W", conductance, drop, drop, factor=devices)
+
+
+def slowest(work: Workload) -> float:
+    """Return `lambda`: how fast the slowest pattern of voltages decays, where one device and one node decay with 1.
+
+    It is the least eigenvalue of the matrix of equal conductances, with the inputs, which come twice, held. Patterns
+    without a mean in any layer decay as single nodes do; the means of the layers, faster in one another's company, by
+
+        n_{k-1} + n_{k+1}  on the diagonal,    -sqrt(n_k n_{k+1})  beside it
+
+    and in a dense network, where all units may move together, by what the inputs hold.
+
+    >>> from dyadnet.hardware.workload import Phases
+    >>> round(slowest(Workload((64, 128, 128, 10), "hopfield", 50, 1, Phases(2))), 2)
+    44.95
+    """
+    sources = 2 * work.inputs
+    if work.network == "dense":
+        return float(sources)
+    below, n, above = [sources, *work.widths[1:-1]], work.widths[1:], [*work.widths[2:], 0]
+    alone = torch.tensor([down + up for down, up in zip(below, above, strict=True)], dtype=torch.float64)
+    beside = torch.tensor([math.sqrt(one * next_) for one, next_ in pairwise(n)], dtype=torch.float64)
+    matrix = alone.diag() - beside.diag(1) - beside.diag(-1)
+    return float(torch.linalg.eigvalsh(matrix)[0])
 
 
 def _check_circuit(work: Workload, network: str) -> None:
@@ -95,7 +123,7 @@ class Resistive(AbstractCosts):
         if self.settling is not None:
             power = static_power(devices, self.conductance, self.drop)
             return [multiplied("energy", "J", power, self.settling), multiplied("latency", "s", self.settling)]
-        taus = settling_constants(self.tolerance) / work.slowest
+        taus = settling_constants(self.tolerance) / slowest(work)
         return [
             multiplied("energy", "J", self.drop, self.drop, self.capacitance, factor=devices * taus),
             multiplied("latency", "s", self.capacitance, self.conductance.per(), factor=taus),

@@ -9,6 +9,17 @@ from dyadnet.hardware.teaching import Teaching
 from dyadnet.hardware.units import Reading, Units
 from dyadnet.hardware.updates import Updates
 
+SHOWN_BY: dict[str, tuple[str, ...]] = {
+    "synapses.drift": ("synapses.age",),
+    "synapses.drift_spread": ("synapses.age",),
+    "synapses.age": ("synapses.drift", "synapses.drift_spread", "synapses.model"),
+    "units.range": ("units.bits",),
+    "reading.range": ("reading.bits",),
+    "reading.reads": ("reading.noise", "reading.relative"),
+    "updates.bound": ("updates.asymmetry",),
+}
+"""Settings that change nothing on their own, with those of which one has to be there."""
+
 
 @final
 @dataclass(frozen=True)

@@ -71,7 +71,8 @@ def estimate(substrate: AbstractCosts, work: Workload) -> Estimate:
         ValueError: for what the substrate cannot do.
     """
     substrate.check(work)
-    single = Workload(work.widths, work.network, work.passes, 1, Phases(1))
+    once = 1 if work.network == "mlp" else work.passes  # whatever errors take, activities go up in one sweep
+    single = Workload(work.widths, work.network, once, 1, Phases(1))
     batch, visits = work.batch, work.batch * work.phases.relaxations
     counted: list[tuple[str, str, float, list[Figure]]] = [
         ("inference", "inputs", 1, substrate.inputs(single)),

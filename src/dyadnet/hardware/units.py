@@ -53,7 +53,7 @@ class Units:
         bounded("units", 1, passes=self.passes)
         positive("units", range=self.range)
         if self.agitation and self.passes is None:
-            raise ValueError("units: agitation never lets states settle: say after how many passes to stop")
+            raise ValueError("units: agitation never lets states settle: say after how many passes to stop, passes=20")
 
 
 @final

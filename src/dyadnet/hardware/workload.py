@@ -112,14 +112,6 @@ class Workload:
         """Turns of a machine whose units all move at once: an mlp takes one a layer."""
         return self.passes * (len(self.widths) - 1 if self.network == "mlp" else 1)
 
-    @property
-    def slowest(self) -> int:
-        """The fewest neighbours that a unit has, inputs included."""
-        if self.network == "dense":
-            return self.inputs + self.units - 1
-        ends = (*self.widths[2:], 0)
-        return min(below + above for below, above in zip(self.widths[:-1], ends, strict=True))
-
 
 def phases_of(rule: AbstractRule, network: NetworkKind) -> Phases:
     """Return what a training step of a rule relaxes.

@@ -55,7 +55,7 @@ def against_displacement(found: Sequence[Tolerance]) -> go.Figure:
 
     The level is the highest at which some rule keeps more than half of what it has at the lowest.
     """
-    learned = [f for f in found if f.best[0].accuracy > 2 * f.chance]
+    learned = [f for f in found if f.learned]
     levels = [s.level for f in learned for s in f.best if s.accuracy > (f.best[0].accuracy + f.chance) / 2]
     level = max(levels, default=0.0)
 
@@ -126,16 +126,24 @@ def _rows(found: Sequence[Tolerance]) -> list[list[str]]:
         [
             tolerance.rule,
             *(_best(spot) for spot in tolerance.best),
-            "–" if tolerance.critical is None else f"{tolerance.critical:.2g}",
+            _critical(tolerance),
             *(_largest(tolerance, name) for name in ("unconverged", "saturated")),
         ]
         for tolerance in found
     ]
 
 
+def _critical(tolerance: Tolerance) -> str:
+    """The level at which half is lost, if it was ever learned."""
+    if not tolerance.learned:
+        return "not learned"
+    return f"beyond {tolerance.best[-1].level:g}" if tolerance.critical is None else f"{tolerance.critical:.2g}"
+
+
 def _best(spot: Spot) -> str:
     strength = "" if spot.strength is None else f" (β {spot.strength:g})"
-    return f"{100 * spot.accuracy:.1f}{strength}"
+    failed = f" [{spot.failed} of {spot.seeds} failed]" if spot.failed else ""
+    return f"{100 * spot.accuracy:.1f}{failed}{strength}"
 
 
 def _largest(tolerance: Tolerance, name: str) -> str:

@@ -7,7 +7,6 @@ own checksums would not do: they cover its parts, but not the places where its d
 import hashlib
 import os
 import pickle
-import shlex
 from pathlib import Path
 from typing import IO, Any, Literal
 
@@ -64,8 +63,7 @@ def _way_out(path: Path) -> str:
     """Say what to do about a corrupt checkpoint."""
     previous = path.with_name(PREVIOUS)
     if path != previous and previous.exists() and _read(previous) is not None:
-        command = f"dyadnet resume {shlex.quote(str(path.parent))} --checkpoint {PREVIOUS}"
-        return f"the previous one is kept and sound: {command} goes on from it"
+        return f"the previous one is kept and sound: add --checkpoint {PREVIOUS}"
     return "no other is sound, start the run anew"
 
 

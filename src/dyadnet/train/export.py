@@ -12,6 +12,7 @@ from dyadnet.binary.files import SUFFIXES, FormatName, load, save
 from dyadnet.binary.pack import as_sequential
 from dyadnet.binary.packed_file import tensors_of
 from dyadnet.names import RequestError
+from dyadnet.train import folder
 from dyadnet.train.loop import Training, final_weights, first_batch
 
 ROUNDING = 0.01
@@ -68,7 +69,7 @@ def export(training: Training, out: Path, format: FormatName = "packed", *, over
 
 
 def _export(training: Training, model: nn.Sequential, path: Path) -> Exported:
-    path.parent.mkdir(parents=True, exist_ok=True)
+    folder.made(path.parent)
     notes = save(model, path, first_batch(training, 2)[0])
     difference, largest, changed = _compared(training, model, load(path))
     if changed and difference > ROUNDING * largest:

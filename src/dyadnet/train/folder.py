@@ -6,6 +6,7 @@ What is not a run's own is never deleted: a folder that holds anything else is r
 import json
 import os
 import shlex
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,11 @@ from typing import Any
 
 from dyadnet.names import RequestError
 from dyadnet.train import checkpoint
+
+try:
+    import fcntl
+except ImportError:  # on Windows nothing keeps two processes apart
+    fcntl = None
 
 CONFIG, METRICS, RESULT, COMPARISON, AUDIT, EXPOSURE, REPORT = (
     "config.json",
@@ -58,10 +64,45 @@ def create(folder: Path, config: dict[str, Any], *, overwrite: bool = False) -> 
     """
     check(folder, overwrite=overwrite)
     with _refused(folder):
-        if folder.exists():
+        if (folder / CONFIG).exists():
+            with alone(folder):
+                _clear(folder)
+        elif folder.exists():
             _clear(folder)
         folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / CONFIG, config)
+
+
+def made(folder: Path) -> None:
+    """Make a folder that files can be written to, where there is none.
+
+    Raises:
+        RequestError: if it cannot be written.
+    """
+    with _refused(folder):
+        if folder.exists() and not folder.is_dir():
+            raise RequestError(f"{folder} is a file, not a folder")
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Keep other processes from working in a run folder meanwhile, where the system has locks on files.
+
+    Raises:
+        RequestError: if another one is at work there.
+    """
+    with (folder / CONFIG).open("r+") as file:
+        try:
+            if fcntl is not None:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RequestError(f"another process is at work in {folder}: wait for it, or stop it") from None
+        except OSError:  # a file system without locks
+            pass
+        yield
 
 
 def resuming(folder: Path) -> str:

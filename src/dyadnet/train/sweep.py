@@ -20,11 +20,12 @@ import torch
 from dyadnet import data, names
 from dyadnet.audit.displacement import displacement
 from dyadnet.hardware.chip import OnChip
+from dyadnet.hardware.device import SHOWN_BY
 from dyadnet.names import RequestError
 from dyadnet.train import folder
 from dyadnet.train.loop import Diverged, Training, first_batch, prepare, train_epoch
 from dyadnet.train.plan import choose, fitted
-from dyadnet.train.run import load_dataset
+from dyadnet.train.run import chosen, load_dataset
 from dyadnet.train.settings import Settings
 from dyadnet.train.settling import counted
 
@@ -82,6 +83,9 @@ class Sweep:
             given = getattr(self, name)
             if not given or len(set(given)) < len(given):
                 raise RequestError(f"a sweep needs {name}, each of them once, not {' '.join(map(str, given))!r}")
+        others = SHOWN_BY.get(self.source)
+        if others and not set(others) & set(names.device(self.settings.hardware or "ideal").sources()):
+            raise RequestError(f"{self.source} shows only together with {' or '.join(others)}: set it in --hardware")
         for rule in self.rules:
             names.rule(rule)
         for cell in self.cells():
@@ -221,7 +225,7 @@ def run_cell(plan: Sweep, cell: Cell, dataset: data.Dataset | None = None) -> Re
                 train_epoch(training)
     except (Diverged, ValueError) as error:  # a nudge that this specimen does not bear is no end of the sweep
         diverged, refused = True, str(error) if isinstance(error, ValueError) else None
-    last: Record = training.history[-1] if training.history and not diverged else {}
+    last: Record = chosen(training.history) if training.history and not diverged else {}
     return dataclasses.asdict(cell) | {
         "test_accuracy": last.get("test_accuracy", 1 / dataset.classes),
         "diverged": diverged,
