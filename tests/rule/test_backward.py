@@ -113,6 +113,15 @@ def test_an_embedding_learns_from_indices(rule: AbstractRule):
     assert cosine > 0.9
 
 
+def test_gradients_of_a_sparse_embedding_stay_sparse():
+    words = nn.Sequential(nn.Embedding(9, 3, sparse=True), nn.Flatten(), nn.Linear(6, 4))
+    x, y = torch.randint(9, (8, 2)), torch.randint(4, (8,))
+    for rule in RULES.values():
+        words.zero_grad()
+        rule.backward(dn.Layered.from_sequential(words), dn.cross_entropy, x, y)
+        assert words[0].weight.grad.is_sparse
+
+
 def chain(lam: float = 0.5) -> dn.Layered:
     return dn.Layered.from_sequential(nn.Sequential(nn.Linear(5, 6), nn.ReLU(), nn.Linear(6, 4)), lam)
 

@@ -98,20 +98,25 @@ class AbstractRule(abc.ABC):
         step = self.estimate(net, loss, x, y, states=states, generator=generator, keep_states=keep_states)
         taken: set[int] = set()
         for parameter, grad in step.grads.items():
-            if parameter.grad is None:
-                parameter.grad = _own(grad, parameter, taken)
-                taken.add(parameter.grad.untyped_storage().data_ptr())
-            else:
-                parameter.grad.add_(grad)
+            parameter.grad = _own(grad, parameter, taken) if parameter.grad is None else parameter.grad.add_(grad)
         return step
 
 
 def _own(grad: Tensor, parameter: Tensor, taken: set[int]) -> Tensor:
-    """Return a gradient that is laid out as its parameter, which fused optimisers rely on, and is no other's too."""
-    fits = grad.dtype == parameter.dtype and grad.stride() == parameter.stride()
-    if fits and grad.untyped_storage().data_ptr() not in taken:
+    """Return a gradient that is laid out as its parameter, which fused optimisers rely on, and is no other's too.
+
+    Args:
+        grad: as it was estimated.
+        parameter: whose it is.
+        taken: where the gradients of other parameters lie; this one's is added.
+    """
+    if grad.layout != torch.strided:  # of a sparse embedding
         return grad
-    return torch.empty_like(parameter, requires_grad=False).copy_(grad)
+    fits = grad.dtype == parameter.dtype and grad.stride() == parameter.stride()
+    if not fits or grad.untyped_storage().data_ptr() in taken:
+        grad = torch.empty_like(parameter, requires_grad=False).copy_(grad)
+    taken.add(grad.untyped_storage().data_ptr())
+    return grad
 
 
 def check_network(net: object) -> None:
