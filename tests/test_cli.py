@@ -389,7 +389,7 @@ def test_a_corrupt_checkpoint_is_kept_and_the_previous_one_leads_on(finished: Pa
         for command in ("resume", "evaluate"):
             line = refused(run(command, path))
             assert "checkpoint.pt is corrupt; the previous one is kept and sound" in line
-            assert f"add --checkpoint {checkpoint.PREVIOUS}" in line
+            assert f"take it with --checkpoint {checkpoint.PREVIOUS}, for resume, evaluate or export of {path}" in line
         assert run("evaluate", path, "--checkpoint", checkpoint.PREVIOUS)[0] == 0
         assert (path / checkpoint.NAME).read_bytes() == content
     assert run("resume", path, "--checkpoint", checkpoint.PREVIOUS)[0] == 0
@@ -546,5 +546,20 @@ def test_letters_that_an_output_lacks_and_outputs_that_are_closed_are_no_failure
     done = subprocess.run(command, capture_output=True, env=environment, check=False)
     assert done.returncode == 0
     assert b"on the resistive substrate" in done.stdout
-    closed = subprocess.run(f"{shlex.join(command)} >&-", shell=True, capture_output=True, check=False)
+    train = [
+        *command[:3],
+        "train",
+        "--network",
+        "cnn",
+        "--dataset",
+        "digits",
+        "--train-samples",
+        "100",
+        "--hidden",
+        "8",
+    ]
+    train += ["--epochs", "1", "--out", str(tmp_path / "run")]
+    environment = os.environ | {"ONEDNN_VERBOSE": "1"}  # a library that prints to the first stream, whatever that is
+    closed = subprocess.run(f"{shlex.join(train)} >&-", shell=True, capture_output=True, env=environment, check=False)
     assert (closed.returncode, closed.stderr) == (0, b"")
+    assert folder.read_config(tmp_path / "run")["command"] == "train"

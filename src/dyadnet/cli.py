@@ -235,10 +235,9 @@ def _compare(comparison: Comparison, out: Path, dataset: data.Dataset, console: 
 
 @contextmanager
 def _resumable(out: Path) -> Iterator[None]:
-    """Work in a folder alone, and let an interruption say how to go on."""
+    """Let an interruption say how to go on."""
     try:
-        with folder.alone(out):
-            yield
+        yield
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"interrupted; {folder.resuming(out)} goes on from the last finished epoch") from None
 
@@ -277,7 +276,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     A complaint is one line on standard error. DYADNET_TRACEBACK=1 shows where it came from.
     """
-    sys.stdout, sys.stderr = sys.stdout or io.StringIO(), sys.stderr or io.StringIO()  # closed, as under some daemons
+    while (free := os.open(os.devnull, os.O_RDWR)) <= 2:  # streams are closed, as under some daemons: no file takes
+        pass  # their numbers, under which libraries would print into it
+    os.close(free)
+    sys.stdout, sys.stderr = sys.stdout or io.StringIO(), sys.stderr or io.StringIO()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # letters that a terminal lacks are no reason to fail
             stream.reconfigure(errors="replace")

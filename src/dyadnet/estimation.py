@@ -56,7 +56,7 @@ class EstimateCosts:
     rule: str | None = None
     """The learning rule with its settings, for the phases of a training step; dyadic by default."""
     passes: float | None = None
-    """Passes of one relaxation, for what iterates: 50 by default, or those of the schedule in an mlp."""
+    """Passes of one relaxation, for what iterates: 50 by default, or in an mlp those of the rule's schedule."""
     batch_size: int | None = None
     """Samples of a training step; 100 by default."""
     bits: int = 8
@@ -78,14 +78,14 @@ class EstimateCosts:
         """Print it, and write it if that was asked for."""
         if self.out is not None and (self.out / ESTIMATE).exists() and not self.overwrite:
             raise RequestError(f"{self.out / ESTIMATE} exists; name another folder, or add --overwrite")
-        if self.out is not None:
-            folder.made(self.out)
         asked = self if self.run is None else _of_run(self, self.run)
         try:
             work = asked.workload()
             found = estimate(asked.chosen(), work)
         except ValueError as error:
             raise RequestError(str(error)) from error
+        if self.out is not None:
+            folder.made(self.out)
         _show(asked, work, found, console)
         if self.out is not None:
             folder.write_json(self.out / ESTIMATE, asked.record(work, found))

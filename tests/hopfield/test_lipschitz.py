@@ -1,11 +1,14 @@
 """Lipschitz constants against the worst slopes that units can have, and against what outputs do."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.nn.utils import prune
 
 from dyadnet import Dense, Layered, RecurrentBackprop, squared_error
 from dyadnet.audit.certificate import Certificate, certify
@@ -179,6 +182,17 @@ class Drawn(nn.Linear):
         nn.init.zeros_(self.bias)
 
 
+class Cubed(nn.Conv1d):
+    """A convolution that is none, at the usual place to override."""
+
+    def _conv_forward(self, *arguments: Any) -> Tensor:
+        return super()._conv_forward(*arguments) ** 3
+
+
+def pruned(layer: nn.Linear) -> nn.Linear:
+    return prune.l1_unstructured(layer, "weight", 0.5)
+
+
 def hooked(layer: nn.Linear) -> nn.Linear:
     layer.register_forward_hook(lambda module, inputs, output: output**2)
     return layer
@@ -188,6 +202,8 @@ AFFINE = {
     "subclass": (lambda: Drawn(6, 5), True),
     "weight norm": (lambda: nn.utils.parametrizations.weight_norm(nn.Linear(6, 5)), True),
     "orthogonal": (lambda: nn.utils.parametrizations.orthogonal(nn.Linear(6, 5)), True),
+    "pruned": (lambda: pruned(nn.Linear(6, 5)), True),
+    "cubed": (lambda: nn.Sequential(nn.Unflatten(1, (1, 6)), Cubed(1, 1, 2), nn.Flatten()), False),
     "another map": (lambda: Normed(6, 5), False),
     "hook": (lambda: hooked(nn.Linear(6, 5)), False),
 }

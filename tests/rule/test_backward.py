@@ -187,6 +187,12 @@ def test_autocast_keeps_states_in_full_precision_or_is_refused(name: str):
             assert {state.mean().dtype for state in solution.states} == {torch.float32}
 
 
+@pytest.mark.parametrize("name", ["skew", "dense", "energetic"])
+def test_networks_can_be_wired_where_there_are_no_numbers(name: str):
+    net = NETWORKS[name]().to("meta")
+    assert net.wire(torch.randn(3, 5, device="meta")).depth == 2
+
+
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda net: pickle.loads(pickle.dumps(net))], ids=["copy", "pickle"])
 def test_copied_chains_are_lifted_as_the_first_one(copied: Callable[[dn.Layered], dn.Layered]):
     net, (x, y) = chain(), batch()

@@ -369,3 +369,12 @@ def test_a_network_is_described_by_its_widths_and_its_feedback(
 ):
     rule = "dyadic" if given.get("network") in ("dense", "hopfield") else "dual-propagation"
     assert describe(training_for(rule, on=images, **given)) == name
+
+
+def test_a_run_that_another_process_works_at_is_left_alone(tmp_path: Path, dataset: Dataset, three: Request):
+    """Be it on its own or one of a comparison."""
+    path = run(three, tmp_path / "run", dataset)
+    before = left(path)
+    with folder.alone(path), pytest.raises(RequestError, match="another process is at work"):
+        execute(three, path, dataset)
+    assert left(path) == before

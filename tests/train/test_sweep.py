@@ -59,6 +59,7 @@ def test_the_source_is_added_to_the_device() -> None:
         ({"strengths": (-1.0,)}, "must be a positive number"),
         ({"rules": ("unheard-of",)}, "there is no rule"),
         ({"source": "synapses.drift", "levels": (0.01,)}, "shows only together with synapses.age"),
+        ({"source": "synapses.on_off", "levels": (2.0, 100.0)}, "shows only together with synapses.programming"),
         ({"source": "updates.bound", "levels": (1.0,)}, "shows only together with updates.asymmetry"),
         ({"source": "reading.reads", "levels": (1, 4)}, "together with reading.noise or reading.relative"),
     ],

@@ -13,12 +13,20 @@ SHOWN_BY: dict[str, tuple[str, ...]] = {
     "synapses.drift": ("synapses.age",),
     "synapses.drift_spread": ("synapses.age",),
     "synapses.age": ("synapses.drift", "synapses.drift_spread", "synapses.model"),
+    "synapses.on_off": (
+        "synapses.programming",
+        "synapses.mismatch",
+        "synapses.stuck",
+        "synapses.drift",
+        "synapses.drift_spread",
+        "synapses.model",
+    ),
     "units.range": ("units.bits",),
     "reading.range": ("reading.bits",),
     "reading.reads": ("reading.noise", "reading.relative"),
     "updates.bound": ("updates.asymmetry",),
 }
-"""Settings that change nothing on their own, with those of which one has to be there."""
+"""Settings that change nothing on their own, with those of which one has to be there (weights of either sign)."""
 
 
 @final

@@ -115,9 +115,11 @@ class AbstractNetwork(nn.Module, abc.ABC):
             raise ValueError(
                 f"the states given belong to a batch of {len(states[-1].mean())}, not of {copies * len(x)}"
             )
-        if not self.mixed_precision and torch.is_autocast_enabled(x.device.type):
+        kind = x.device.type
+        if not self.mixed_precision and torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
             raise ValueError(
-                f"a {type(self).__name__} needs all digits to settle: compute it with torch.autocast(enabled=False)"
+                f"a {type(self).__name__} needs all digits to settle: compute it with "
+                f'torch.autocast("{kind}", enabled=False)'
             )
         for name, parameter in self.named_parameters():
             if parameter.dtype in (torch.float16, torch.bfloat16):

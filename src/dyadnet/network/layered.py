@@ -29,7 +29,9 @@ _MOVES = (nn.Flatten, nn.Unflatten, nn.Identity, nn.ZeroPad1d, nn.ZeroPad2d, nn.
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 _AFFINE = (nn.Linear, *_CONVOLUTIONS, *_AVERAGES, *_MOVES)
 _MONOTONE = (*_MAXIMA, *_AVERAGES, *_MOVES)
-_STEADY = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
+_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+_DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
+_STEADY = (*_NORMS, *_DROPOUTS)
 """Affine where the network is found to be steady."""
 _OWN = ("stages", "activations", "lam", "gain", "relaxation", "feedback", "training")
 _UPWARD = Relaxation(BottomUp(), Plain(), Count(1))

@@ -6,8 +6,12 @@ from typing import TypeGuard
 from torch import nn
 from torch.nn.utils.parametrizations import _SpectralNorm
 from torch.nn.utils.parametrize import is_parametrized
+from torch.nn.utils.prune import BasePruningMethod
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
+
+_WRITERS = (WeightNorm, SpectralNorm, BasePruningMethod)
+"""Hooks that do nothing but write a module's weight."""
 
 
 def hooked(module: nn.Module) -> bool:
@@ -25,9 +29,13 @@ def computes(module: nn.Module, kinds: tuple[type[nn.Module], ...]) -> bool:
 
     One with another `forward` may compute anything, and so may one with hooks, but those that write its weight.
     """
-    known = any(isinstance(module, kind) and type(module).forward is kind.forward for kind in kinds)
-    hooks = [hook for hook in module._forward_pre_hooks.values() if not isinstance(hook, WeightNorm | SpectralNorm)]
+    known = any(isinstance(module, kind) and _same_methods(type(module), kind) for kind in kinds)
+    hooks = [hook for hook in module._forward_pre_hooks.values() if not isinstance(hook, _WRITERS)]
     return known and "forward" not in vars(module) and not hooks and not module._forward_hooks
+
+
+def _same_methods(own: type[nn.Module], kind: type[nn.Module]) -> bool:
+    return all(getattr(own, name, None) is getattr(kind, name, None) for name in ("forward", "_conv_forward"))
 
 
 def modules_of(map_: nn.Module) -> Iterator[nn.Module]:

@@ -30,7 +30,7 @@ class AbstractSolver(abc.ABC):
     @property
     def constant_momentum(self) -> float | None:
         """The share of the last movement that is added after every pass; None where passes are combined otherwise."""
-        return 0.0
+        return 0.0 if type(self).mixer is AbstractSolver.mixer else None
 
 
 @final
@@ -111,10 +111,6 @@ class Anderson(AbstractSolver):
     def mixer(self, factor: float) -> Mixer:
         """Return the memory of the last iterates."""
         return Mixer(self.memory, guarded=factor == 1)
-
-    @property
-    def constant_momentum(self) -> None:
-        """None."""
 
 
 @final

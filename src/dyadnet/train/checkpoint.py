@@ -63,7 +63,10 @@ def _way_out(path: Path) -> str:
     """Say what to do about a corrupt checkpoint."""
     previous = path.with_name(PREVIOUS)
     if path != previous and previous.exists() and _read(previous) is not None:
-        return f"the previous one is kept and sound: add --checkpoint {PREVIOUS}"
+        return (
+            f"the previous one is kept and sound: take it with --checkpoint {PREVIOUS}, for resume, evaluate or export "
+            f"of {path.parent}"
+        )
     return "no other is sound, start the run anew"
 
 

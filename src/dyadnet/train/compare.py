@@ -103,28 +103,29 @@ def compare(
     """Run every rule with every seed in sub-folders of `path`, skipping finished runs; write `compare.json`.
 
     Raises:
-        RequestError: if a sub-folder holds a run of another comparison.
+        RequestError: if a sub-folder holds a run of another comparison, or another process is at work there.
         Diverged: naming the run, the epoch and the last good checkpoint.
     """
-    costs, audits = step_costs(comparison, dataset), audited(comparison, dataset)
-    records, runs = [], comparison.runs()
-    for number, request in enumerate(runs, 1):
-        begin(request, number, len(runs))
-        place = path / run_name(request)
-        record = _finished(place, request)
-        if record is None:
-            record = execute(request, place, dataset, tick=tick, watch=watch, relaxed=relaxed)
-        else:
-            watch(record["history"][-1])
-        step_ms, step_ratio = costs[request.rule]
-        record |= {"step_ms": step_ms, "step_ratio_to_backprop": step_ratio} | audits.get(request.rule, {})
-        if comparison.audit:
-            record["exposure"] = exposed(request, place, dataset, comparison.audit_samples)
-        if request.seed != comparison.seeds[0]:  # one picture a rule will do
-            record |= {"connectivity": None, "pictures": None}
-        records.append(record)
-    folder.write_json(path / folder.COMPARISON, records)
-    return records
+    with folder.alone(path):
+        costs, audits = step_costs(comparison, dataset), audited(comparison, dataset)
+        records, runs = [], comparison.runs()
+        for number, request in enumerate(runs, 1):
+            begin(request, number, len(runs))
+            place = path / run_name(request)
+            record = _finished(place, request)
+            if record is None:
+                record = execute(request, place, dataset, tick=tick, watch=watch, relaxed=relaxed)
+            else:
+                watch(record["history"][-1])
+            step_ms, step_ratio = costs[request.rule]
+            record |= {"step_ms": step_ms, "step_ratio_to_backprop": step_ratio} | audits.get(request.rule, {})
+            if comparison.audit:
+                record["exposure"] = exposed(request, place, dataset, comparison.audit_samples)
+            if request.seed != comparison.seeds[0]:  # one picture a rule will do
+                record |= {"connectivity": None, "pictures": None}
+            records.append(record)
+        folder.write_json(path / folder.COMPARISON, records)
+        return records
 
 
 def step_costs(comparison: Comparison, dataset: data.Dataset) -> dict[str, tuple[float, float | None]]:

@@ -3,12 +3,13 @@
 What is not a run's own is never deleted: a folder that holds anything else is refused, with `--overwrite` too.
 """
 
+import errno
 import json
 import os
 import shlex
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ CONFIG, METRICS, RESULT, COMPARISON, AUDIT, EXPOSURE, REPORT = (
 CELLS, ROBUSTNESS = "cells.jsonl", "robustness.json"
 _OWN = {CONFIG, METRICS, RESULT, COMPARISON, AUDIT, EXPOSURE, CELLS, ROBUSTNESS, REPORT}
 _OWN |= {checkpoint.NAME, checkpoint.PREVIOUS}
+_LOCKLESS = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK)  # a file system without locks
 _SCALARS = "events.out.tfevents."  # how TensorBoard's files begin
 
 
@@ -92,16 +94,19 @@ def alone(folder: Path) -> Iterator[None]:
     """Keep other processes from working in a run folder meanwhile, where the system has locks on files.
 
     Raises:
-        RequestError: if another one is at work there.
+        RequestError: if another one is at work there, or the folder's configuration cannot be written.
     """
-    with (folder / CONFIG).open("r+") as file:
+    if fcntl is None or not (folder / CONFIG).exists():
+        yield
+        return
+    with ExitStack() as held:
+        with _refused(folder):
+            file = held.enter_context((folder / CONFIG).open("r+"))
         try:
-            if fcntl is not None:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise RequestError(f"another process is at work in {folder}: wait for it, or stop it") from None
-        except OSError:  # a file system without locks
-            pass
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in _LOCKLESS:
+                raise RequestError(f"another process is at work in {folder}: wait for it, or stop it") from None
         yield
 
 

@@ -115,26 +115,30 @@ def execute(
 
     Raises:
         Diverged: naming the epoch and the last good checkpoint.
+        RequestError: if another process is at work in the folder.
     """
-    training = restored(request, path, dataset, from_checkpoint)
-    if from_checkpoint != checkpoint.NAME:
-        checkpoint.make_latest(path, from_checkpoint)
-    folder.rewrite_metrics(path, training.history)
-    if training.history:
-        watch(training.history[-1])
-    with _scalars(path, request.settings, len(training.history)) as scalars:
-        while len(training.history) < request.settings.epochs:
-            try:
-                metrics = train_epoch(training, tick, relaxed)
-            except Diverged as error:
-                raise Diverged(f"{request.rule}, seed {request.seed}: {error}; {_last_good(path, training)}") from error
-            checkpoint.save(path, training.state())
-            folder.append_metrics(path, metrics)
-            scalars(metrics)
-            watch(metrics)
-    record = summarise(request, training)
-    folder.write_json(path / folder.RESULT, record)
-    return record
+    with folder.alone(path):
+        training = restored(request, path, dataset, from_checkpoint)
+        if from_checkpoint != checkpoint.NAME:
+            checkpoint.make_latest(path, from_checkpoint)
+        folder.rewrite_metrics(path, training.history)
+        if training.history:
+            watch(training.history[-1])
+        with _scalars(path, request.settings, len(training.history)) as scalars:
+            while len(training.history) < request.settings.epochs:
+                try:
+                    metrics = train_epoch(training, tick, relaxed)
+                except Diverged as error:
+                    raise Diverged(
+                        f"{request.rule}, seed {request.seed}: {error}; {_last_good(path, training)}"
+                    ) from error
+                checkpoint.save(path, training.state())
+                folder.append_metrics(path, metrics)
+                scalars(metrics)
+                watch(metrics)
+        record = summarise(request, training)
+        folder.write_json(path / folder.RESULT, record)
+        return record
 
 
 def summarise(request: Request, training: Training) -> Record:

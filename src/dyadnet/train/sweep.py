@@ -83,7 +83,7 @@ class Sweep:
             given = getattr(self, name)
             if not given or len(set(given)) < len(given):
                 raise RequestError(f"a sweep needs {name}, each of them once, not {' '.join(map(str, given))!r}")
-        others = SHOWN_BY.get(self.source)
+        others = None if self.settings.network == "resistive" else SHOWN_BY.get(self.source)
         if others and not set(others) & set(names.device(self.settings.hardware or "ideal").sources()):
             raise RequestError(f"{self.source} shows only together with {' or '.join(others)}: set it in --hardware")
         for rule in self.rules:
