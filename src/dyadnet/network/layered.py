@@ -50,6 +50,8 @@ class Layered(AbstractHopfield):
     True
     """
 
+    mixed_precision = True
+
     def __init__(
         self,
         modules: dict[str, nn.Module],
@@ -69,8 +71,6 @@ class Layered(AbstractHopfield):
         self.feedback = feedback
         if isinstance(feedback, Straight) and self.gain != 0:
             raise ValueError(f"direct feedback is for feedforward chains, lam=0.5, not {lam:g}")
-
-    mixed_precision = True
 
     @classmethod
     def from_sequential(

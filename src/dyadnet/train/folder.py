@@ -66,11 +66,9 @@ def create(folder: Path, config: dict[str, Any], *, overwrite: bool = False) -> 
     """
     check(folder, overwrite=overwrite)
     with _refused(folder):
-        if (folder / CONFIG).exists():
+        if folder.exists():
             with alone(folder):
                 _clear(folder)
-        elif folder.exists():
-            _clear(folder)
         folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / CONFIG, config)
 
