@@ -121,7 +121,8 @@ class PulsedOptimizer(torch.optim.Optimizer):
     def __init__(self, base: torch.optim.Optimizer, devices: Mapping[nn.Parameter, Changed], seed: int = 0) -> None:
         super().__init__(base.param_groups, {})
         self.base, self.devices, self.generator = base, dict(devices), torch.Generator().manual_seed(seed)
-        self.param_groups, self.state, self.defaults = base.param_groups, base.state, base.defaults
+        self.defaults = base.defaults
+        self._share()
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -146,7 +147,7 @@ class PulsedOptimizer(torch.optim.Optimizer):
         super().__setstate__(state | {"defaults": state["base"].defaults})
         self.generator = torch.Generator()
         self.generator.set_state(state["generator"])
-        self.param_groups, self.state = self.base.param_groups, self.base.state
+        self._share()
 
     def state_dict(self) -> dict[str, Any]:
         """Return the base's state and that of the randomness."""
@@ -157,4 +158,8 @@ class PulsedOptimizer(torch.optim.Optimizer):
         held = dict(state_dict)
         self.generator.set_state(held.pop("pulses"))
         self.base.load_state_dict(held)
+        self._share()
+
+    def _share(self) -> None:
+        """Have the base optimiser's groups and state for one's own."""
         self.param_groups, self.state = self.base.param_groups, self.base.state
