@@ -18,6 +18,12 @@ ROOT = Path(__file__).resolve().parent.parent
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 STEPS = 3
 """The first step makes gradients and momenta; the others meet them."""
+ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "65536"}
+"""glibc gives every tensor of at least so many bytes a mapping of its own, and so back to the system when it is freed.
+
+Left alone it raises that threshold up to 32 MB as tensors are freed, and where the heap then has a hole too small,
+which changes from one process to the next, the peak counts a tensor that is gone.
+"""
 
 
 def measurable(device: torch.device) -> bool:
@@ -59,7 +65,7 @@ def in_a_fresh_process(case: Case, rule: str, device: torch.device) -> int:
     """Return `of_training` as a process finds it that does nothing else."""
     request = json.dumps([asdict(case), rule, str(device), torch.get_num_threads()])
     command = [sys.executable, "-m", "benchmarks.memory", request]
-    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
+    done = subprocess.run(command, cwd=ROOT, env=os.environ | ALLOCATOR, stdout=subprocess.PIPE, text=True, check=True)
     return int(done.stdout)
 
 
