@@ -232,6 +232,12 @@ MUTATIONS = [
         "neuron(k, wiring.drive(k), arrived[k] if k in arrived else wiring.feedback(k), wiring",
     ),
     Mutation(
+        "a prediction of means that the error has moved", PROPAGATE, "predicted = not again or ", "predicted = True or "
+    ),
+    Mutation(
+        "a prediction from given states", PROPAGATE, "not again or (states is None and order", "not again or (order"
+    ),
+    Mutation(
         "changing maps are not refused", PROPAGATE, "if again:\n        net.check", "if False:\n        net.check"
     ),
     Mutation(
@@ -379,7 +385,7 @@ MUTATIONS = [
     Mutation(
         "path: the transpose is taken after all",
         LINEARISE,
-        "_Linear(module, weight, None, point), module",
+        "_Linear(module, weight, None, point, []), module",
         "at, module",
     ),
     Mutation("path: learned weights share a gradient", LINEARISE, "grads[self.weight].clone()", "grads[self.weight]"),

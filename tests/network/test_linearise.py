@@ -1,5 +1,7 @@
 """Maps at a point: closed forms and fallbacks against autograd and against loops in NumPy."""
 
+import weakref
+
 import pytest
 import reference
 import torch
@@ -205,14 +207,23 @@ def test_an_empty_chain_is_the_identity():
     assert torch.equal(at.feedback(delta), delta)
 
 
-def test_a_lower_state_is_computed_again_rather_than_kept():
-    calls = []
-    at = linearise(nn.Linear(5, 3), lambda: calls.append(1) or torch.ones(4, 5))
-    assert len(calls) == 1
+def test_a_lower_state_is_used_once_and_then_computed_again_rather_than_kept():
+    made: list[weakref.ref[Tensor]] = []
+
+    def point() -> Tensor:
+        state = torch.ones(4, 5)
+        made.append(weakref.ref(state))
+        return state
+
+    at = linearise(nn.Linear(5, 3), point)
     at.feedback(torch.ones(4, 3))
-    assert len(calls) == 1
-    at.pull(torch.ones(4, 3))
-    assert len(calls) == 2
+    value = at.value
+    assert len(made) == 1
+    assert made[0]() is None  # nobody holds it any more
+    grads = at.pull(torch.ones(4, 3))[1]
+    assert len(made) == 2
+    assert torch.equal(at.value, value)
+    assert torch.equal(next(iter(grads.values())), torch.full((3, 5), 4.0))
 
 
 def test_a_chain_does_not_descend_below_the_lowest_module_that_learns():

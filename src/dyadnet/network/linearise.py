@@ -31,17 +31,23 @@ class _Linear(AbstractLinearisation):
     """`nn.Linear`: down `delta W`, `dW = delta^T s`.
 
     It stands in the inner loop of relaxations, where entering `no_grad` would take longer than the arithmetic.
+
+    Attributes:
+        module, weight, bias: what it is of.
+        point: gives the state below.
+        made: that state, until it is asked for.
     """
 
     module: nn.Linear
     weight: Tensor
     bias: Tensor | None
     point: Point
+    made: list[Tensor]
     affine: ClassVar[bool] = True
 
     @property
     def value(self) -> Tensor:  # pyright: ignore[reportIncompatibleVariableOverride]: computed when it is asked for
-        return nn.functional.linear(self.point(), self.weight, self.bias)
+        return nn.functional.linear(self._below(), self.weight, self.bias)
 
     def send(self, below: Below) -> Above:
         # A product with few columns takes twice the time of its transpose on a processor.
@@ -52,7 +58,7 @@ class _Linear(AbstractLinearisation):
     def pull(self, delta: Above, *, down: bool = True, learn: bool = True) -> tuple[Below | None, Gradients]:
         grads: Gradients = {}
         if learn and self.module.weight.requires_grad:
-            grads[self.module.weight] = delta.flatten(0, -2).T @ self.point().flatten(0, -2)
+            grads[self.module.weight] = delta.flatten(0, -2).T @ self._below().flatten(0, -2)
         if learn and self.module.bias is not None and self.module.bias.requires_grad:
             grads[self.module.bias] = delta.flatten(0, -2).sum(0)
         return delta @ self.weight if down else None, grads
@@ -70,6 +76,9 @@ class _Linear(AbstractLinearisation):
     def learn_push(self, direction: Below, delta: Above) -> Gradients:
         weight = self.module.weight
         return {weight: delta.flatten(0, -2).T @ direction.flatten(0, -2)} if weight.requires_grad else {}
+
+    def _below(self) -> Tensor:
+        return self.made.pop() if self.made else self.point()
 
 
 @final
@@ -302,7 +311,8 @@ def _single(module: nn.Module, point: Point) -> AbstractLinearisation:
     """One module, by its closed form where it has one."""
     state = point()
     if type(module) is nn.Linear and _plain(module, state) and state.shape[-1] == module.in_features:
-        return _Linear(module, module.weight.detach(), None if module.bias is None else module.bias.detach(), point)
+        bias = None if module.bias is None else module.bias.detach()
+        return _Linear(module, module.weight.detach(), bias, point, [state])
     with torch.no_grad():
         if type(module) is nn.Conv2d and _plain(module, state) and zero_padded(module):
             return _Conv2d(module, module.weight, point, state.shape, module(state))
@@ -337,7 +347,7 @@ def _detour(module: nn.Module, other: Tensor, point: Point) -> AbstractLinearisa
     at, weight = _single(module, point), other.detach()
     assert detourable(module)
     if isinstance(module, nn.Linear):
-        return _Detour(at, _Linear(module, weight, None, point), module.weight, other)
+        return _Detour(at, _Linear(module, weight, None, point, []), module.weight, other)
     return _Detour(at, _Conv2d(module, weight, point, point().shape, at.value), module.weight, other)
 
 

@@ -242,7 +242,7 @@ class ChainWiring(AbstractCoupling):
             error = None if output is None else output.error()
             return None if error is None else self.path.send(k, error)
         errors: dict[int, Tensor] = {}
-        for j in (k - 1, k + 1):
+        for j in (k - 1, k + 1) if self.gain else (k + 1,):
             state = self.states.get(j)
             error = None if state is None else state.error()
             if error is not None:

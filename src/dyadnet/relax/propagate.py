@@ -105,7 +105,8 @@ def propagate(
     grads |= {parameter: torch.zeros_like(parameter) for parameter in silent}
     reached = [wiring.state(k) for k in range(1, wiring.depth + 1)] if keep_states else None
     # Means that have moved with the error are no prediction: it then takes a pass of its own.
-    return Propagated(net(x) if output is None or again else output, grads, reached)
+    predicted = not again or (states is None and order[: wiring.depth] == [(k,) for k in range(1, wiring.depth + 1)])
+    return Propagated(output if predicted and output is not None else net(x), grads, reached)
 
 
 def _check(net: Layered, states: States | None, *, again: bool) -> None:
