@@ -7,7 +7,7 @@ from beartype import BeartypeConf
 from beartype.claw import beartype_package
 from jaxtyping import install_import_hook
 
-SHAPED = ["dyadnet.loss", "dyadnet.network.linearisation", "dyadnet.network.linearise"]
+SHAPED = ["dyadnet.loss", "dyadnet.network.linearisation", "dyadnet.network.linearise", "dyadnet.network.closed_forms"]
 """Modules with shapes in their annotations."""
 
 beartype_package("dyadnet", conf=BeartypeConf(is_pep484_tower=True, violation_type=TypeError))

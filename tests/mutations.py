@@ -45,7 +45,7 @@ class Mutation:
 DUAL, BASE = "rule/dual_propagation.py", "rule/base.py"
 LAGRANGIAN, PROPAGATE = "rule/lagrangian.py", "relax/propagate.py"
 LINEARISE, LAYERED, WIRING = "network/linearise.py", "network/layered.py", "network/wiring.py"
-LINEARISATION = "network/linearisation.py"
+LINEARISATION, CLOSED = "network/linearisation.py", "network/closed_forms.py"
 LOSS, ACTIVATION, SCHEDULE = "loss.py", "activation.py", "relax/schedule.py"
 SPECTRAL, ALIGNMENT = "relax/spectral.py", "audit/alignment.py"
 LIFTED, AUTOENCODER, QUADRATIC = "network/lifted.py", "network/autoencoder.py", "network/quadratic.py"
@@ -266,25 +266,23 @@ MUTATIONS = [
     # maps
     Mutation(
         "bias of a linear map does not learn",
-        LINEARISE,
+        CLOSED,
         "delta.flatten(0, -2).sum(0)",
         "delta.flatten(0, -2).sum(0) * 0",
     ),
     Mutation(
         "gradients of a convolution are halved",
-        LINEARISE,
+        CLOSED,
         "grads[parameter] = grad\n        return below",
         "grads[parameter] = grad / 2\n        return below",
     ),
     Mutation(
         "geometry of a convolution without dilation",
-        LINEARISE,
+        CLOSED,
         "self.module.padding, self.module.dilation",
         "self.module.padding, 1",
     ),
-    Mutation(
-        "switches shared by overlapping windows lose one", LINEARISE, "planes.scatter_add_(2,", "planes.scatter_(2,"
-    ),
+    Mutation("switches shared by overlapping windows lose one", CLOSED, "planes.scatter_add_(2,", "planes.scatter_(2,"),
     Mutation(
         "pooling forgets its padding",
         LINEARISE,
@@ -307,7 +305,7 @@ MUTATIONS = [
     ),
     Mutation(
         "push-forward of a convolution adds its bias",
-        LINEARISE,
+        CLOSED,
         "self.weight, None,",
         "self.weight, self.module.bias,",
     ),
@@ -385,7 +383,7 @@ MUTATIONS = [
     Mutation(
         "path: the transpose is taken after all",
         LINEARISE,
-        "_Linear(module, weight, None, point, []), module",
+        "LinearAt(module, weight, None, point, []), module",
         "at, module",
     ),
     Mutation("path: learned weights share a gradient", LINEARISE, "grads[self.weight].clone()", "grads[self.weight]"),

@@ -6,12 +6,12 @@ goes through autograd, so that a normalisation or a whole block inside a map use
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, final
+from typing import final
 
 import torch
 from torch import Tensor, nn
-from torch.nn.grad import conv2d_input, conv2d_weight
 
+from dyadnet.network.closed_forms import Conv2dAt, FlattenAt, LinearAt, MaxPool2dAt
 from dyadnet.network.linearisation import (
     NO_DETOURS,
     Above,
@@ -23,141 +23,6 @@ from dyadnet.network.linearisation import (
     merge,
 )
 from dyadnet.network.modules import detourable, hooked, in_sequence, zero_padded
-
-
-@final
-@dataclass(frozen=True)
-class _Linear(AbstractLinearisation):
-    """`nn.Linear`: down `delta W`, `dW = delta^T s`.
-
-    It stands in the inner loop of relaxations, where entering `no_grad` would take longer than the arithmetic.
-
-    Attributes:
-        module, weight, bias: what it is of.
-        point: gives the state below.
-        made: that state, until it is asked for.
-    """
-
-    module: nn.Linear
-    weight: Tensor
-    bias: Tensor | None
-    point: Point
-    made: list[Tensor]
-    affine: ClassVar[bool] = True
-
-    @property
-    def value(self) -> Tensor:  # pyright: ignore[reportIncompatibleVariableOverride]: computed when it is asked for
-        return nn.functional.linear(self._below(), self.weight, self.bias)
-
-    def send(self, below: Below) -> Above:
-        # A product with few columns takes twice the time of its transpose on a processor.
-        if self.bias is not None and self.bias.shape[0] < 16 and below.is_cpu and below.dim() == 2:
-            return torch.addmm(self.bias.unsqueeze(1), self.weight, below.t()).t()
-        return nn.functional.linear(below, self.weight, self.bias)
-
-    def pull(self, delta: Above, *, down: bool = True, learn: bool = True) -> tuple[Below | None, Gradients]:
-        grads: Gradients = {}
-        if learn and self.module.weight.requires_grad:
-            grads[self.module.weight] = delta.flatten(0, -2).T @ self._below().flatten(0, -2)
-        if learn and self.module.bias is not None and self.module.bias.requires_grad:
-            grads[self.module.bias] = delta.flatten(0, -2).sum(0)
-        return delta @ self.weight if down else None, grads
-
-    def feedback(self, delta: Above, onto: Below | None = None, gain: float = 1.0) -> Below:
-        if onto is None:
-            return delta @ self.weight
-        if delta.dim() != 2:
-            return super().feedback(delta, onto, gain)
-        return torch.addmm(onto, delta, self.weight, alpha=gain)
-
-    def push(self, direction: Below) -> Above:
-        return nn.functional.linear(direction, self.weight)
-
-    def learn_push(self, direction: Below, delta: Above) -> Gradients:
-        weight = self.module.weight
-        return {weight: delta.flatten(0, -2).T @ direction.flatten(0, -2)} if weight.requires_grad else {}
-
-    def _below(self) -> Tensor:
-        return self.made.pop() if self.made else self.point()
-
-
-@final
-@dataclass(frozen=True)
-class _Conv2d(AbstractLinearisation):
-    """`nn.Conv2d`: down the transposed convolution, `dW` the correlation of `delta` with the lower state."""
-
-    module: nn.Conv2d
-    weight: Tensor
-    point: Point
-    shape: torch.Size
-    value: Tensor
-
-    @torch.no_grad()
-    def pull(self, delta: Above, *, down: bool = True, learn: bool = True) -> tuple[Below | None, Gradients]:
-        conv, grads, geometry = self.module, Gradients(), self._geometry()
-        if not learn or not any(p.requires_grad for p in conv.parameters()):
-            return conv2d_input(self.shape, self.weight, delta, *geometry) if down else None, grads
-        # One call for all three: it reads delta once, and needs no stand-in for the lower state.
-        stride, padding, dilation, groups = geometry
-        mask, biases = [down, True, conv.bias is not None], None if conv.bias is None else list(conv.bias.shape)
-        below, *found = torch.ops.aten.convolution_backward(
-            delta, self.point(), self.weight, biases, stride, padding, dilation, False, [0, 0], groups, mask
-        )
-        for parameter, grad in zip((conv.weight, conv.bias), found, strict=True):
-            if parameter is not None and parameter.requires_grad:
-                grads[parameter] = grad
-        return below if down else None, grads
-
-    @torch.no_grad()
-    def push(self, direction: Below) -> Above:
-        return nn.functional.conv2d(direction, self.weight, None, *self._geometry())
-
-    @torch.no_grad()
-    def learn_push(self, direction: Below, delta: Above) -> Gradients:
-        weight = self.module.weight
-        grad = conv2d_weight(direction, weight.shape, delta, *self._geometry())
-        return {weight: grad} if weight.requires_grad else {}
-
-    def _geometry(self) -> Any:
-        return self.module.stride, self.module.padding, self.module.dilation, self.module.groups
-
-
-@final
-@dataclass(frozen=True)
-class _MaxPool2d(AbstractLinearisation):
-    """`nn.MaxPool2d`: down through the switches that the point set."""
-
-    switches: Tensor
-    shape: torch.Size
-    value: Tensor
-
-    def pull(self, delta: Above, *, down: bool = True, learn: bool = True) -> tuple[Below | None, Gradients]:
-        planes = delta.new_zeros(self.shape).flatten(2)
-        return planes.scatter_add_(2, self.switches.flatten(2), delta.flatten(2)).view(self.shape) if down else None, {}
-
-    def push(self, direction: Below) -> Above:
-        return direction.flatten(2).gather(2, self.switches.flatten(2)).view(self.value.shape)
-
-    def learn_push(self, direction: Below, delta: Above) -> Gradients:
-        return {}
-
-
-@final
-@dataclass(frozen=True)
-class _Flatten(AbstractLinearisation):
-    """`nn.Flatten`: the same numbers in another shape."""
-
-    shape: torch.Size
-    value: Tensor
-
-    def pull(self, delta: Above, *, down: bool = True, learn: bool = True) -> tuple[Below | None, Gradients]:
-        return delta.reshape(self.shape) if down else None, {}
-
-    def push(self, direction: Below) -> Above:
-        return direction.reshape(self.value.shape)
-
-    def learn_push(self, direction: Below, delta: Above) -> Gradients:
-        return {}
 
 
 @final
@@ -254,7 +119,10 @@ class _Chain(AbstractLinearisation):
 
     links: Sequence[AbstractLinearisation]
     learns: Sequence[bool]
-    value: Tensor
+
+    @property
+    def value(self) -> Tensor:  # pyright: ignore[reportIncompatibleVariableOverride]: that of the uppermost
+        return self.links[-1].value
 
     def pull(self, delta: Above, *, down: bool = True, learn: bool = True) -> tuple[Below | None, Gradients]:
         grads: Gradients = {}
@@ -312,12 +180,12 @@ def _single(module: nn.Module, point: Point) -> AbstractLinearisation:
     state = point()
     if type(module) is nn.Linear and _plain(module, state) and state.shape[-1] == module.in_features:
         bias = None if module.bias is None else module.bias.detach()
-        return _Linear(module, module.weight.detach(), bias, point, [state])
+        return LinearAt(module, module.weight.detach(), bias, point, [state])
     with torch.no_grad():
         if type(module) is nn.Conv2d and _plain(module, state) and zero_padded(module):
-            return _Conv2d(module, module.weight, point, state.shape, module(state))
+            return Conv2dAt(module, module.weight, point, state.shape, [module(state)])
         if type(module) is nn.Flatten and _plain(module, state):
-            return _Flatten(state.shape, module(state))
+            return FlattenAt(state.shape, module(state))
         if type(module) is nn.MaxPool2d and _plain(module, state) and not module.return_indices:
             value, switches = nn.functional.max_pool2d(
                 state,
@@ -328,7 +196,7 @@ def _single(module: nn.Module, point: Point) -> AbstractLinearisation:
                 module.ceil_mode,
                 return_indices=True,
             )
-            return _MaxPool2d(switches, state.shape, value)
+            return MaxPool2dAt(switches, state.shape, value)
     with torch.enable_grad():
         leaf = state.detach()
         if leaf.is_floating_point() or leaf.is_complex():  # indices of an embedding have no gradient
@@ -347,18 +215,19 @@ def _detour(module: nn.Module, other: Tensor, point: Point) -> AbstractLinearisa
     at, weight = _single(module, point), other.detach()
     assert detourable(module)
     if isinstance(module, nn.Linear):
-        return _Detour(at, _Linear(module, weight, None, point, []), module.weight, other)
-    return _Detour(at, _Conv2d(module, weight, point, point().shape, at.value), module.weight, other)
+        return _Detour(at, LinearAt(module, weight, None, point, []), module.weight, other)
+    return _Detour(at, Conv2dAt(module, weight, point, point().shape, []), module.weight, other)
 
 
 def _chain(modules: nn.Sequential, point: Point, detours: Detours) -> AbstractLinearisation:
     """Linearise the modules of a map from the bottom up."""
     links: list[AbstractLinearisation] = []
-    for module in modules:
+    for module in modules or (nn.Identity(),):
+        if links:
+            point = _constant(links[-1].value)
         links.append(linearise(module, point, detours))
-        point = _constant(links[-1].value)
     learns = [any(p.requires_grad for p in module.parameters()) for module in modules]
-    return _Chain(links, learns, point())
+    return _Chain(links, learns)
 
 
 def _constant(value: Tensor) -> Point:

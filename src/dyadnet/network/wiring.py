@@ -276,16 +276,15 @@ class ChainWiring(AbstractCoupling):
         """
         below, at = self.at.pop(k, (None, None))
         self.values.pop(k, None)
-        state = self.state(k)
-        error = state.error()
+        error, read = self.state(k).error(), None if self.substrate is None else self.state(k)
         if forget:
-            del self.states[k]
+            del self.states[k]  # nothing else may hold it while its error, no smaller than its parts, travels down
         straight = self.path if isinstance(self.path, Straight) else None
         if error is None or at is None:
             return {} if straight else {k - 1: None}, {}
         sent, grads = at.pull(error, down=k > 1 and straight is None)
-        if self.substrate is not None:
-            grads = self._learn_read(k, below, state)
+        if read is not None:
+            grads = self._learn_read(k, below, read)
         if straight is None:
             return {k - 1: sent}, grads
         return {j: straight.send(j, error) for j in range(1, k)} if k == self.depth else {}, grads

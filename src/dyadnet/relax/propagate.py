@@ -95,9 +95,9 @@ def propagate(
         for k in sorted((k for k in group if last[k] == i), reverse=True):
             # Neither the layer above nor one below reads the state any more.
             unread = k == wiring.depth or k + 1 in finished
+            arrived.pop(k, None)
             sent, found = wiring.finish(k, forget=unread and not keep_states)
             finished.add(k)
-            arrived.pop(k, None)
             arrived |= sent
             merge(grads, found)
             del sent, found
