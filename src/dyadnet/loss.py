@@ -108,7 +108,12 @@ class SquaredError(AbstractLoss):
         _check_strength("squared error", strength, self.curvature)
         share = strength / (1 + strength)
         rows = held(self, y)
-        return lambda a: torch.lerp(a, rows(a), share)
+
+        def nudged(a: Outputs) -> Outputs:
+            a = a.to(share.dtype) if isinstance(share, Tensor) and share.is_complex() else a
+            return torch.lerp(a, rows(a), share)
+
+        return nudged
 
     def proximal(self, a: Outputs, y: Tensor, strength: Strength) -> Outputs:
         """Return `(a + strength y) / (1 + strength)`."""

@@ -15,6 +15,11 @@ from torch import Tensor, nn
 from dyadnet import Backprop, Dense, Dyadic, Layered, cross_entropy, squared_error
 from dyadnet.audit.attack import Attack, accuracy
 from dyadnet.audit.bounds import certified_bound, certified_radius, driven, lipschitz
+from dyadnet.audit.certificate import certify
+from dyadnet.audit.sensitivity import between
+from dyadnet.hardware.chip import Chip
+from dyadnet.hardware.device import Device
+from dyadnet.hardware.units import Units
 from dyadnet.network.base import AbstractNetwork
 from dyadnet.network.lifted import Lifted, Terms
 from dyadnet.relax.relaxation import Relaxation
@@ -137,6 +142,50 @@ def test_networks_without_a_theorem_have_no_bound_and_say_why():
     assert "not monotone" in why
 
 
+def maxima() -> Layered:
+    model = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.MaxPool1d(2), nn.Linear(2, 3))
+    return Layered.from_sequential(model, 0.0, relaxation=EXACT)
+
+
+@pytest.mark.parametrize(
+    ("make", "finite", "reason"),
+    [
+        (lambda: Dense(4, 7, 2, structure="lower", scale=5.0), False, "no margin"),
+        (lambda: Dense(4, 7, 2, structure="lower", scale=0.3), True, "margin of the monotone operator"),
+        (maxima, False, "maps that are not affine"),
+    ],
+    ids=["dense", "dense of small weights", "maxima"],
+)
+def test_the_reason_is_the_one_that_holds(make: Callable[[], AbstractNetwork], finite: bool, reason: str):
+    net = make()
+    x = torch.rand(2, 1, 4) if isinstance(net, Layered) else torch.rand(2, 4)
+    bound, why = certified_bound(net, x)
+    assert (bound < inf, why) == (finite, reason)
+
+
+@pytest.mark.parametrize("lam", [0.0, 0.5, "tied"])
+def test_nothing_is_certain_of_units_that_are_not_perfect(lam: float | str):
+    """Gains above 1 move predictions further than the bound of perfect units says."""
+    model = nn.Sequential(nn.Linear(1, 1, bias=False), nn.Identity(), nn.Linear(1, 1, bias=False))
+    for parameter in model.parameters():
+        nn.init.ones_(parameter)
+    net = Lifted(Layered.from_sequential(model)) if isinstance(lam, str) else Layered.from_sequential(model, lam)
+    chip = Chip(Device(units=Units(gain=0.3)), net, seed=3)
+    circuit = chip.circuit(net, torch.Generator().manual_seed(0))
+    x = torch.tensor([[0.0], [1.0]])
+    if lam != "tied":
+        assert between(circuit, x) > 1.3 * certified_bound(net, x)[0]
+    assert certified_bound(circuit, x) == (inf, "a bound is known of perfect units alone: take net.on(None)")
+    assert (
+        lipschitz(circuit, x).unknown == "a gradient in the inputs is known of perfect units alone: take net.on(None)"
+    )
+    with pytest.raises(ValueError, match="a gradient in the inputs is known of perfect units alone"):
+        Attack(0.1).worst(circuit, x, torch.zeros(2, dtype=torch.int64))
+    if isinstance(net, Layered):
+        with pytest.raises(ValueError, match="a certificate is known of perfect units alone"):
+            certify(circuit, x)
+
+
 # --- certified classes ---
 
 
@@ -194,3 +243,8 @@ def test_the_radius_of_two_classes_is_where_a_linear_network_flips():
     across = torch.tensor([[-1.0, 1.0]]) / sqrt(2)
     assert accuracy(net, x + 0.999 * radius * across, y) == 1.0
     assert accuracy(net, x + 1.001 * radius * across, y) == 0.0
+
+
+def test_a_network_that_nothing_moves_has_no_radius_where_it_is_wrong():
+    net = linear(torch.zeros(2, 2))
+    assert certified_radius(net, torch.rand(3, 2), torch.tensor([0, 1, 0])).tolist() == [0.0, 0.0, 0.0]

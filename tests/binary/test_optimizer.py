@@ -124,6 +124,19 @@ def test_a_parameter_without_a_gradient_is_left_alone() -> None:
     assert moved == [False, True, False]
 
 
+def test_annealing_goes_on_for_what_has_no_gradient() -> None:
+    """A layer that is frozen later ends with weights of -1 and 1 like the others."""
+    net = model()
+    optimizer = wrapped(net)
+    learn(net, optimizer, 5)
+    frozen = weight_of(net, 3).requires_grad_(False)
+    latent = optimizer.owned[1].latent.clone()
+    frozen.grad = None
+    learn(net, optimizer, 15)
+    assert torch.equal(optimizer.owned[1].latent, latent)
+    assert torch.equal(frozen.abs(), torch.ones_like(frozen))
+
+
 def fail() -> None:
     raise RuntimeError("out of memory")
 

@@ -151,6 +151,13 @@ def test_a_layer_of_another_kind_is_not_taken_for_a_linear_one() -> None:
     torch.testing.assert_close(pack(model)(x), model(x))
 
 
+def test_a_layer_with_hooks_is_refused() -> None:
+    model = nn.Sequential(binarised(nn.Linear(16, 4)), nn.ReLU())
+    model[0].register_forward_hook(lambda layer, given, out: 2 * out)
+    with pytest.raises(TypeError, match="a Linear with binary weights has hooks"):
+        pack(model)
+
+
 def test_a_model_without_binary_weights_is_refused() -> None:
     with pytest.raises(ValueError, match="no layer of the model has binary weights"):
         pack(nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 1)))

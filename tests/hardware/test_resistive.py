@@ -218,6 +218,17 @@ def test_the_bound_is_the_smallest_curvature_of_the_outputs_with_all_hidden_node
     assert passive_bound(net) == pytest.approx(1 / float(torch.linalg.eigvalsh(corner)[-1]), rel=1e-10)
 
 
+@pytest.mark.parametrize("widths", [[2, 2], [2, 4, 2]])
+def test_an_output_without_conductances_bears_no_nudge_away(widths: list[int]):
+    net = ResistiveNetwork(widths)
+    assert passive_bound(net) > 0
+    with torch.no_grad():
+        net.conductances[-1][:, 0] = 0
+    assert passive_bound(net) == pytest.approx(0, abs=1e-15)
+    with pytest.raises(ValueError, match="negative conductance"):
+        net.check_nudge(squared_error, -0.01)
+
+
 def test_nudges_have_the_loss_curvature_in_their_bound():
     net, (x, _) = network(Circuit()), batch()
     y, bound = torch.tensor([0, 1, 1, 0]), passive_bound(net)

@@ -176,3 +176,11 @@ def test_there_must_be_hidden_units():
 def test_classes_may_be_targets():
     net, (x, y) = lifted(), batch(loss="cross-entropy")
     assert Dyadic(0.4).estimate(net, cross_entropy, x, y).loss > 0
+
+
+def test_neurons_need_not_hear_one_another():
+    """Each hears its inputs alone: the gradient is that of one layer."""
+    (x, y), net = batch(), lifted()
+    net.energy.predicted = lambda mean, x: torch.tanh(x @ net.energy.inputs.T)
+    found = grads(Dyadic(1e-3), net, squared_error, x, y)
+    assert_is_derivative(lambda: squared_error(net(x), y).mean(), found, tolerance=1e-6)

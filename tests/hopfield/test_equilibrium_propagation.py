@@ -12,6 +12,7 @@ from dyadnet import (
     ContrastiveHebbian,
     CoupledLearning,
     EquilibriumPropagation,
+    Layered,
     RecurrentBackprop,
     cross_entropy,
     squared_error,
@@ -143,6 +144,13 @@ def test_convolutions_with_pooling_take_complex_nudges():
         for variant in ("centred", "holomorphic")
     }
     assert errors["holomorphic"] < 1e-2 * errors["centred"]
+
+
+def test_a_single_stage_takes_complex_nudges():
+    net = Layered.from_sequential(nn.Sequential(nn.Linear(4, 3)), 1.0)
+    x, y = torch.randn(5, 4), torch.randn(5, 3)
+    gradient = grads(Backprop(), Layered.from_sequential(nn.Sequential(net.stages[0].map)), squared_error, x, y)
+    assert error(grads(EquilibriumPropagation(0.1, "holomorphic", 6), net, squared_error, x, y), gradient) < 1e-5
 
 
 def test_two_complex_nudges_are_the_centred_form():

@@ -358,6 +358,16 @@ def test_learned_feedback_weights_get_the_gradient_of_those_that_they_stand_in_f
             assert grads[named[weight]].data_ptr() != grads[named[B]].data_ptr()
 
 
+@pytest.mark.parametrize("apart", [True, False], ids=["two modules", "one module"])
+def test_weights_that_the_lowest_map_shares_learn_what_they_learn_there_too(apart):
+    lowest, above = nn.Linear(5, 5), nn.Linear(5, 5)
+    above.weight = lowest.weight
+    model = nn.Sequential(lowest, nn.Tanh(), above if apart else lowest, nn.Tanh(), nn.Linear(5, 3))
+    net = laid(KolenPollack(), model)
+    grads = Lagrangian().estimate(net, cross_entropy, torch.randn(4, 5), torch.tensor([0, 1, 2, 0])).grads
+    assert_close(grads[net.feedback.B1], grads[lowest.weight])
+
+
 def test_they_get_none_while_those_are_frozen():
     net = laid(KolenPollack())
     net.stages[1].map.weight.requires_grad_(False)

@@ -41,6 +41,8 @@ FALLBACK = {
     "orthogonal convolution": (lambda: parametrizations.orthogonal(nn.Conv2d(2, 4, 3)), (3, 2, 6, 6)),
     "subclass": (lambda: Doubled(5, 3), (4, 5)),
     "hook": (lambda: hooked(nn.Linear(5, 3)), (4, 5)),
+    "forward of its own": (lambda: overridden(nn.Linear(5, 3)), (4, 5)),
+    "sequence with a forward of its own": (lambda: overridden(nn.Sequential(nn.Linear(5, 3))), (4, 5)),
     "hook before": (lambda: hooked_before(nn.Conv2d(2, 4, 3)), (3, 2, 6, 6)),
 }
 CHAINS = {
@@ -69,6 +71,12 @@ def triple(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Ten
 
 def hooked(module: nn.Module) -> nn.Module:
     module.register_forward_hook(triple)
+    return module
+
+
+def overridden(module: nn.Module) -> nn.Module:
+    usual = module.forward
+    module.forward = lambda s: 2 * usual(s).tanh()
     return module
 
 

@@ -28,6 +28,7 @@ from dyadnet.audit.lipschitz import lipschitz_bounds
 from dyadnet.audit.rows import floored, lengths, over
 from dyadnet.audit.sensitivity import between, input_gradient, lipschitz_estimate
 from dyadnet.network.base import AbstractHopfield, AbstractNetwork
+from dyadnet.network.layered import Layered
 from dyadnet.network.lifted import Lifted
 
 
@@ -84,17 +85,19 @@ def certified_bound(net: AbstractNetwork, x: Tensor) -> tuple[float, str]:
         net: the network.
         x: any inputs `(batch, ...)`.
     """
-    if isinstance(net, Lifted):
-        return lipschitz_bounds(net).output, "reconstruction" if net.terms.reconstruction else "regression"
-    if not isinstance(net, AbstractHopfield):
+    if not isinstance(net, AbstractHopfield | Lifted):
         return inf, "neurons with energies of their own"
     try:
+        net.check_perfect("a bound")
+        if isinstance(net, Lifted):
+            return lipschitz_bounds(net).output, "reconstruction" if net.terms.reconstruction else "regression"
         found = certify(net, x[:1]).lipschitz_inputs
     except ValueError as error:  # an activation that is not monotone, feedback weights of their own
         return inf, str(error)
+    chain = isinstance(net, Layered)
     if found is None:
-        return inf, "no margin" if not net.loop_free() else "maps that are not affine"
-    return found, "slopes and norms" if net.loop_free() else "margin of the monotone operator"
+        return inf, "maps that are not affine" if chain and not net.affine(inputs=True) else "no margin"
+    return found, "slopes and norms" if chain and net.loop_free() else "margin of the monotone operator"
 
 
 def driven(net: AbstractNetwork, x: Tensor, steps: int = 20, *, seed: int = 0) -> Tensor:
@@ -137,7 +140,8 @@ def certified_radius(net: AbstractNetwork, x: Tensor, y: Tensor, bound: float | 
     tensor([0.7071, 0.0000])
     """
     found = certified_bound(net, x)[0] if bound is None else bound
-    return (-margin(net(x), y)).clamp(min=0) / (sqrt(2) * found)
+    ahead = (-margin(net(x), y)).clamp(min=0)
+    return torch.where(ahead > 0, ahead / (sqrt(2) * found), 0.0)  # 0 too where nothing moves what is wrong
 
 
 def _squares(output: Tensor, base: Tensor) -> Tensor:

@@ -79,7 +79,8 @@ def certify(net: AbstractNetwork, x: Tensor) -> Certificate:
     Raises:
         TypeError: for a network of neurons with energies of their own.
         ValueError: naming the activation, if one is not monotone: nothing is certain then. Naming the module, if one
-            computes something else at every visit. If means travel down through weights of their own.
+            computes something else at every visit. If means travel down through weights of their own, or units are not
+            perfect.
 
     A skew network of any size, and the smallest chain with feedback: `s_1 = x - s_2`, `s_2 = s_1`.
 
@@ -114,6 +115,7 @@ def certify(net: AbstractNetwork, x: Tensor) -> Certificate:
 
 
 def _check(net: AbstractHopfield) -> None:
+    net.check_perfect("a certificate")
     for activation in net.activations:
         if not activation.monotone:
             raise ValueError(

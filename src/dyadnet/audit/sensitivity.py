@@ -29,6 +29,7 @@ def input_gradient(net: AbstractNetwork, loss: Loss, x: Tensor, y: Tensor) -> tu
 
     Raises:
         TypeError: if the network has loops and neurons with energies of their own.
+        ValueError: if its units are not perfect.
 
     >>> from dyadnet import Layered, squared_error
     >>> net = Layered.from_sequential(torch.nn.Sequential(torch.nn.Linear(1, 1, bias=False)))
@@ -37,6 +38,7 @@ def input_gradient(net: AbstractNetwork, loss: Loss, x: Tensor, y: Tensor) -> tu
     (tensor([0.5000]), tensor([[2.]]))
     """
     loss, samples = as_loss(loss), len(x)
+    net.check_perfect("a gradient in the inputs")
     if net.differentiable:
         with torch.enable_grad():
             leaf = x.detach().requires_grad_()

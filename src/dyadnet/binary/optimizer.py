@@ -115,7 +115,7 @@ class BinaryOptimizer(torch.optim.Optimizer):
             moved = self._at_once(ready)
             self.course = self.course.onward()
         finally:
-            for one in learning:
+            for one in self.owned:  # annealing goes on for those without a gradient, too
                 if one not in moved:
                     self.method.write(one.parameter.data, one.latent, self.course, self.generator)
                 one.rescale()

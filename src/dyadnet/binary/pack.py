@@ -11,6 +11,7 @@ from dyadnet.binary.packed import AbstractPacked, PackedConv2d, PackedLinear
 from dyadnet.binary.packing import binary_scale
 from dyadnet.network.base import AbstractNetwork
 from dyadnet.network.layered import Layered
+from dyadnet.network.modules import hooked
 
 _PACKED: dict[type[nn.Module], type[AbstractPacked]] = {nn.Linear: PackedLinear, nn.Conv2d: PackedConv2d}
 _FLOAT = nn.Linear | nn.Conv2d
@@ -27,7 +28,7 @@ def pack(model: nn.Module) -> nn.Module:
             its modules in a row.
 
     Raises:
-        TypeError: for a network whose states have to relax.
+        TypeError: for a network whose states have to relax, or hooks on a layer with binary weights.
         ValueError: if no weight is binary.
 
     >>> model = nn.Sequential(nn.Linear(64, 8), nn.ReLU(), nn.Linear(8, 2))
@@ -64,6 +65,8 @@ def _packed(layer: nn.Module) -> nn.Module:
     scale = binary_scale(layer.weight)
     if scale is None:
         return layer
+    if hooked(layer):
+        raise TypeError(f"a {type(layer).__name__} with binary weights has hooks, which a packed layer cannot keep")
     packed = _PACKED[type(layer)](**arguments(layer), per_output=len(scale) > 1)
     packed.fill(layer.weight, scale, layer.bias)
     return packed

@@ -58,7 +58,8 @@ class Digital(AbstractCosts):
     def outer_products(self, work: Workload) -> list[Figure]:
         """Return what a batch's gradients cost; those of backpropagation take a backward pass besides."""
         backward = work.couplings if work.phases.derivatives else 0
-        return self.operations(work.batch * (work.phases.relaxations * work.weights + backward))
+        learned = work.phases.relaxations - work.phases.spared
+        return self.operations(work.batch * (learned * work.weights + backward))
 
     def update(self, work: Workload) -> list[Figure]:
         """Return what gradients, and reading and writing every weight, cost."""

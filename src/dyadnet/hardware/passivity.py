@@ -5,8 +5,9 @@ A nudge of strength `beta < 0` is a negative conductance at every output. The nu
     |beta| < lambda_min(S_L),      S_1 = diag(h_1),      S_k = diag(h_k) - c A g_k^T S_{k-1}^-1 g_k
 
 with S the Schur complement of the outputs: what holds them with all hidden nodes eliminated, in the worst case, where
-no diode conducts. Beyond, the updates settle at a saddle or nowhere, and what is learned from there may have the wrong
-sign in every layer. Nudges towards the target are ordinary conductances, and of any strength.
+no diode conducts. It is 0 where an output has lost all its conductances. Beyond, the updates settle at a saddle or
+nowhere, and what is learned from there may have the wrong sign in every layer. Nudges towards the target are ordinary
+conductances, and of any strength.
 """
 
 from typing import TYPE_CHECKING
@@ -31,12 +32,17 @@ def passive_bound(net: "dyadnet.hardware.resistive.ResistiveNetwork") -> float:
     >>> passive_bound(net)                                  # 2 in series with 1 and 1: 2 * 2 / (2 + 2)
     1.0
     """
-    schur = torch.diag(net.stiffness(1))
+    schur = torch.diag(_held(net, 1))
     for k in range(2, net.depth + 1):
         g, feedback = net.conductances[k - 1], net.circuit.current_gain * net.circuit.gain
         eliminated = g / schur.diagonal()[:, None] if k == 2 else torch.linalg.solve(schur, g)
-        schur = torch.addmm(torch.diag(net.stiffness(k)), g.T, eliminated, alpha=-feedback)
+        schur = torch.addmm(torch.diag(_held(net, k)), g.T, eliminated, alpha=-feedback)
     return float(torch.linalg.eigvalsh(schur)[0])
+
+
+def _held(net: "dyadnet.hardware.resistive.ResistiveNetwork", k: int) -> Tensor:
+    """What holds the nodes of layer k: nothing may hold outputs; hidden nodes that nothing holds reach no other."""
+    return net.conductances[-1].sum(0) if k == net.depth else net.stiffness(k)
 
 
 def check_passive(net: "dyadnet.hardware.resistive.ResistiveNetwork", loss: AbstractLoss, strength: Strength) -> None:

@@ -25,12 +25,14 @@ class Phases:
         states: in each: 2 for dyads, whose means and differences travel at once.
         energy: whether the rule needs an energy, which networks of gyrators do not have.
         derivatives: whether it needs derivatives of the activations, which no analog substrate tells.
+        spared: relaxations that weights do not learn from: a free phase between two nudged ones.
     """
 
     relaxations: int
     states: int = 1
     energy: bool = False
     derivatives: bool = False
+    spared: int = 0
 
 
 @final
@@ -128,11 +130,12 @@ def phases_of(rule: AbstractRule, network: NetworkKind) -> Phases:
         case EquilibriumPropagation(variant="holomorphic"):
             raise ValueError("complex nudges have no estimate: take another variant of equilibrium propagation")
         case EquilibriumPropagation(variant="centred"):
-            return Phases(3, energy=True)
+            return Phases(3, energy=True, spared=1)
         case EquilibriumPropagation() | ContrastiveHebbian():
             return Phases(2, energy=True)
         case CoupledLearning():
-            return Phases(1 + len(real_phases(rule.beta, rule.variant)[0]), energy=True)
+            strengths, _, of_free = real_phases(rule.beta, rule.variant)
+            return Phases(1 + len(strengths), energy=True, spared=int(of_free == 0))
         case Dyadic():
             apart = rule.form == "two-phase" or (rule.form == "auto" and network == "hopfield")
             return Phases(2) if apart else Phases(1, states=2)

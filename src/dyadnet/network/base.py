@@ -31,7 +31,7 @@ class AbstractNetwork(nn.Module, abc.ABC):
 
     @property
     def differentiable(self) -> bool:
-        """Whether autograd can differentiate the prediction `net(x)`; others have `RecurrentBackprop`."""
+        """Whether autograd can differentiate the prediction of perfect units; others have `RecurrentBackprop`."""
         return False
 
     @property
@@ -101,6 +101,19 @@ class AbstractNetwork(nn.Module, abc.ABC):
         twin = copy.copy(self)
         twin.substrate, twin.relaxation = substrate, relaxation or self.relaxation
         return twin
+
+    @final
+    def check_perfect(self, what: str) -> None:
+        """Refuse units that are not perfect.
+
+        Args:
+            what: is known of perfect ones alone.
+
+        Raises:
+            ValueError: naming it.
+        """
+        if self.substrate is not None:
+            raise ValueError(f"{what} is known of perfect units alone: take net.on(None)")
 
     @final
     def check_inputs(self, x: Tensor, states: States | None = None, copies: int = 1) -> None:

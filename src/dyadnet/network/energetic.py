@@ -145,7 +145,7 @@ class EnergyWiring(AbstractWiring):
         """Return `2 g_k / scale`, which for bilinear energies is `(W^T error)_k`."""
         mean = self.mean().requires_grad_()
         gap = self.gap(mean)
-        return None if gap is None else torch.autograd.grad(gap, mean)[0][:, self.net.rows[k]]
+        return None if gap is None else torch.autograd.grad(gap, mean, materialize_grads=True)[0][:, self.net.rows[k]]
 
     @torch.enable_grad()
     def gradients(self) -> Gradients:

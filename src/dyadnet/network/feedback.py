@@ -288,7 +288,10 @@ def _stored(stages: Sequence[Stage], scale: float, seed: int, *, learned: bool) 
 
 
 def _places(stages: Sequence[Stage]) -> dict[Weighted, str]:
-    """Name what stands in for the weight of every map; maps that share a weight share that on the way down."""
+    """Name what stands in for the weight of every map; maps that share a weight share that on the way down.
+
+    So does a lowest map, which no error leaves: what its weight learns there, weights that learn the same have to.
+    """
     places: dict[Weighted, str] = {}
     shared: dict[object, str] = {}
     for crossing in _crossings(stages):
@@ -298,6 +301,9 @@ def _places(stages: Sequence[Stage]) -> dict[Weighted, str]:
             names = [f"B{crossing.below}", *(f"B{crossing.below}_{i}" for i in range(1, len(shared) + 1))]
             shared[key] = next(name for name in names if name not in shared.values())
         places[crossing.module] = shared[key]
+    for module in (module for stage in stages for module in modules_of(stage.map)):
+        if detourable(module) and isinstance(module.weight, nn.Parameter) and module.weight in shared:
+            places[module] = shared[module.weight]
     return places
 
 

@@ -15,8 +15,8 @@ _WRITERS = (WeightNorm, SpectralNorm, BasePruningMethod)
 
 
 def hooked(module: nn.Module) -> bool:
-    """Return whether hooks may change what a module computes."""
-    return bool(module._forward_hooks or module._forward_pre_hooks)
+    """Return whether hooks, or a `forward` of its own, may change what a module computes."""
+    return bool(module._forward_hooks or module._forward_pre_hooks) or "forward" in vars(module)
 
 
 def in_sequence(module: nn.Module) -> TypeGuard[nn.Sequential]:
