@@ -484,6 +484,12 @@ MUTATIONS = [
     Mutation("lifted: feedback is not discounted", LIFTED, "hessian + self.terms.gamma * part[0]", "hessian + part[0]"),
     Mutation("lifted: the discount upside down", LIFTED, "(k - self.depth)", "(self.depth - k)"),
     Mutation("lifted: decoded layers leave their boxes", LIFTED, ".f(z) if k > 1 else z", ".f(z) if k > 2 else z"),
+    Mutation(
+        "lifted: noise reaches where units are",
+        QUADRATIC,
+        "return None if within is None else 1 - within.diagonal()",
+        "return None",
+    ),
     Mutation("lifted: units in turn hear where others were", QUADRATIC, "weights @ units", "weights @ z.T"),
     Mutation(
         "lifted: the bound of a norm is not one", QUADRATIC, "power.norm() ** (1 /", "power.diagonal().norm() ** (1 /"

@@ -18,6 +18,8 @@ from dyadnet.energy.lrrn import LRRNEnergy
 from dyadnet.network.feedback import RandomFeedback
 from dyadnet.network.lifted import Lifted, Terms
 from dyadnet.network.quadratic import norm_bound
+from dyadnet.network.state import AbstractState
+from dyadnet.network.substrate import AbstractSubstrate
 from dyadnet.relax.relaxation import NotSettled, NotSettledWarning, Relaxation
 from dyadnet.relax.schedule import AbstractSchedule
 from dyadnet.relax.solver import AbstractSolver, Accelerated, Anderson, Damped, OverRelaxed, Plain
@@ -338,3 +340,38 @@ def test_a_chain_with_feedback_weights_is_refused():
     chain = Layered.from_sequential(mlp(), feedback=RandomFeedback())
     with pytest.raises(ValueError, match=r"through the weights themselves: take net\.with_feedback\(None\)"):
         Lifted(chain)
+
+
+# --- units that are not perfect ---
+
+
+class Disturbed(AbstractSubstrate):
+    """Units that hear `(1 + gain) u + shift`."""
+
+    def __init__(self, gain: float, shift: dict[int, torch.Tensor]) -> None:
+        self.gain, self.shift = gain, shift
+
+    def received(self, k: int, drive: torch.Tensor) -> torch.Tensor:
+        return (1 + self.gain) * drive + self.shift[k]
+
+    def moved(self, k: int, state: AbstractState, factor: float) -> AbstractState:
+        return state
+
+    def read(self, k: int, state: AbstractState) -> AbstractState:
+        return state
+
+
+@pytest.mark.parametrize("units", ["together", "in turn"])
+@pytest.mark.parametrize("solver", [Plain(), Accelerated()], ids=["plain", "accelerated"])
+def test_what_units_hear_is_disturbed_and_not_where_they_are(units, solver: AbstractSolver):
+    """At rest a unit is `f((1 + g) a + n)`, with `a = (r - sum_{j != i} H_ij z_j) / H_ii`, however it got there."""
+    net, (x, _) = lifted(Terms(gamma=0.5), scale=2.0), batch()
+    net.units, net.relaxation = units, Relaxation(solver=solver, stop=Residual(1e-12, 20_000), strict=True)
+    shift = {k: 0.1 * torch.randn(state.mean().shape[1]) for k, state in enumerate(net.relax(x).states, 1)}
+    states = [state.mean() for state in net.on(Disturbed(0.05, shift)).relax(x).states]
+    z = [s.clone().requires_grad_() for s in states]
+    slopes = torch.autograd.grad(net.energy([x, *z]).sum(), z, create_graph=True)
+    for k, (slope, s) in enumerate(zip(slopes, states, strict=True), 1):
+        rows = [torch.autograd.grad(slope[0, i], z[k - 1], retain_graph=True)[0][0, i] for i in range(s.shape[1])]
+        heard = s - slope.detach() / torch.stack(rows)
+        assert_close(s, net.activations[k - 1].f(1.05 * heard + shift[k]), rtol=0, atol=1e-9)

@@ -6,8 +6,8 @@ relative to the root mean square of the states of those units:
 
     received     u_k + n_k,    n_k ~ N(0, (size rms(s_1, ..., s_{L-1}))^2)    for k < L
 
-Noise on weights and units is drawn once a batch and held while states settle: the accuracy expected is that of noise
-drawn for every sample.
+with `u_k` what a unit hears from others and from the inputs. Noise on weights and units is drawn once a batch and held
+while states settle: the accuracy expected is that of noise drawn for every sample.
 """
 
 from collections.abc import Callable, Iterator, Mapping

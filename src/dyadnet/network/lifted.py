@@ -86,7 +86,7 @@ class Lifted(AbstractQuadratic):
         output_gain: what the output layer is multiplied with; a network that is Lipschitz-1 becomes Lipschitz-K.
         relaxation: how states reach the least point; None stands for odd-even passes with Nesterov's acceleration.
         units: how a layer moves: `together` by a projected gradient step, or `in turn` by coordinate descent, which is
-            exact for every unit and slow to compute.
+            exact for every unit and slow to compute; units that are not perfect move together.
 
     Raises:
         TypeError: naming the stage, if its map is not one `nn.Linear`, or its activation no projection.
@@ -220,7 +220,7 @@ class Lifted(AbstractQuadratic):
         x, lowest = x.flatten(1), self.maps[0]
         if x.shape[1] != lowest.in_features:
             raise ValueError(f"{self.stages[0].name} takes {lowest.in_features} inputs, but x has {x.shape[1]}")
-        blocks = self._blocks(in_turn=self.units == "in turn")
+        blocks = self._blocks(in_turn=self.units == "in turn" and self.substrate is None)
         sent = torch.addmm(blocks[0].sent, x, blocks[0].up).repeat(copies, 1)
         held = dict(enumerate(states or (), 1))
         return over(self.substrate, QuadraticWiring(blocks, self.activations, x, sent, held))

@@ -116,6 +116,11 @@ class QuadraticWiring(AbstractWiring):
             return u
         return self._one_by_one(k, z, u, block.within) if block.in_turn else torch.addmm(u, z, block.within)
 
+    def share_of_others(self, k: int) -> Tensor | None:
+        """Return `diag(H_k) / h`: the drive of a step is `(1 - share) z + share (r - sum_{j != i} H_ij z_j) / H_ii`."""
+        within = self.blocks[k - 1].within
+        return None if within is None else 1 - within.diagonal()
+
     def _one_by_one(self, k: int, z: Tensor, u: Tensor, within: Tensor) -> Tensor:
         """The states of layer k once every unit has moved; a projection leaves them where they are."""
         units, heard, f = z.T.clone(), u.T, self.activations[k - 1].f

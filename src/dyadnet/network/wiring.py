@@ -45,10 +45,24 @@ class AbstractWiring(abc.ABC):
     def drive(self, k: int) -> Tensor:
         """Return what the means of the other layers send to layer k."""
 
+    def share_of_others(self, k: int) -> Tensor | None:
+        """Return the share of their drive that units of layer k hear, `(units,)`; the rest is where they are.
+
+        None stands for all of it: only where a visit goes a step towards its update is there a rest.
+        """
+        return None
+
     @final
     def received(self, k: int) -> Tensor:
-        """Return what the units of layer k make of their drive."""
-        return self.drive(k) if self.substrate is None else self.substrate.received(k, self.drive(k))
+        """Return what the units of layer k make of their drive; where they are does not reach them from outside."""
+        drive = self.drive(k)
+        if self.substrate is None:
+            return drive
+        share = self.share_of_others(k)
+        if share is None:
+            return self.substrate.received(k, drive)
+        here = self.state(k).mean()
+        return here + share * (self.substrate.received(k, here + (drive - here) / share) - here)
 
     @final
     def put(self, k: int, new: AbstractState, factor: float = 1.0) -> None:
