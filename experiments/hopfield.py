@@ -9,7 +9,7 @@
 - contrast: rules that compare two or three phases of the symmetric 784-512-10, beside the exact gradient; the settings
   of `beta` are those of Laborieux et al. and of Stern et al. scaled to the loss here.
 - convolutional: convolutions of 32 and 64 channels, each with a pooling of averages, and a hidden layer of 128 (pooling
-  of maxima without feedback), for 4 epochs of the first 10,000 images at a batch of 20: small batches, since what a
+  of maxima without feedback, where dual propagation is what dyads do in one sweep), for 4 epochs of the first 10,000 images at a batch of 20: small batches, since what a
   symmetric network learns from a step is little at first. 2,000 test images.
 
 Hard-sigmoid units, a linear readout with the squared error, Adam at 1e-3 with a cosine. States settle to a residual of
@@ -59,7 +59,7 @@ BASE = Settings(
 )
 
 
-CONVOLUTIONAL = {"lam = 0": ("dyadic", 0.0), "lam = 0.5": ("dyadic", 0.5), "lam = 1": ("dyadic", 1.0)} | {
+CONVOLUTIONAL = {"lam = 0": ("dyadic", 0.0), "lam = 0.5": ("dual-propagation", 0.5), "lam = 1": ("dyadic", 1.0)} | {
     "lam = 1, equilibrium propagation": ("equilibrium-propagation", 1.0)
 }
 
