@@ -9,9 +9,9 @@
 - contrast: rules that compare two or three phases of the symmetric 784-512-10, beside the exact gradient; the settings
   of `beta` are those of Laborieux et al. and of Stern et al. scaled to the loss here.
 - convolutional: convolutions of 32 and 64 channels, each with a pooling of averages, and a hidden layer of 128, for 4
-  epochs of the first 10,000 images at a batch of 20: small batches, since what a symmetric network learns from a step is
-  little at first. 2,000 test images. Without feedback the pooling is of maxima, and one sweep of dyads (dual propagation)
-  takes the place of a relaxation: maxima of clipped units tie, and dyads that relax hop between them.
+  epochs of the first 10,000 images at a batch of 20: small batches, since what a symmetric network learns from a step
+  is little at first. 2,000 test images. Without feedback the pooling is of maxima, and one sweep of dyads (dual
+  propagation) takes the place of a relaxation: maxima of clipped units tie, and dyads that relax hop between them.
 
 Hard-sigmoid units, a linear readout with the squared error, Adam at 1e-3 with a cosine. States settle to a residual of
 1e-3; the share of samples that had not is in every record.
