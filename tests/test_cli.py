@@ -196,6 +196,18 @@ def test_an_audit_writes_the_table_of_the_thesis(tmp_path: Path, tiny: list[str]
     assert "a finished run" in refused(run("audit", "--rules", rules[0], *data_options, "--out", out))
     assert "there is no rule 'x'" in refused(run("audit", "--rules", "x", "--out", tmp_path / "other"))
     assert "run it again" in refused(run("resume", out))
+    assert "an audit needs at least one rule" in refused(run("audit", "--rules", "--out", tmp_path / "none"))
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_comparison_says_what_does_not_count_for_whom(tmp_path: Path, tiny: list[str], run: Run):
+    options = ["--binary", "ste", "--tolerance", 1e-2, "--seeds", 1, *tiny, "--epochs", 1]
+    code, told, err = run("compare", "--rules", "backprop", "dyadic", *options, "--out", tmp_path / "comparison")
+    assert (code, err) == (0, "")
+    notes = [line for line in told.splitlines() if line.startswith("note: ")]
+    assert notes == [
+        "note: dyadic runs without binary, which is for feedforward networks, which dyadic does not train here"
+    ]
 
 
 def test_a_comparison_can_hold_an_audit(tmp_path: Path, tiny: list[str], run: Run):

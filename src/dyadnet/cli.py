@@ -131,6 +131,8 @@ class Audit:
     def __call__(self, console: Console) -> None:
         """Observe them all."""
         settings = dataclasses.replace(SETTINGS, dataset=self.dataset, data_root=self.data_root, hidden=self.hidden)
+        if not self.rules:
+            raise RequestError("an audit needs at least one rule")
         for rule in self.rules:
             names.rule(rule)
         config = {"command": "audit", "rules": list(self.rules), "seed": self.seed}
@@ -231,6 +233,8 @@ def _compare(comparison: Comparison, out: Path, dataset: data.Dataset, console: 
                 comparison, out, dataset, begin=live.begin, tick=live.tick, watch=live.watch, relaxed=live.relaxed
             )
         _conclude(out, f"{len(comparison.rules)} rules on {settings.dataset}", records, settings, console)
+    for sentence in comparison.left_out():
+        console.print(f"note: {sentence}", soft_wrap=True)
 
 
 @contextmanager

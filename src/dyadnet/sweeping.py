@@ -1,7 +1,9 @@
 """The command `robustness`: which rule survives an imperfection, and how strongly it has to teach."""
 
 import dataclasses
-from collections.abc import Sequence
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -90,12 +92,22 @@ def conduct(plan: Sweep, path: Path, console: Console, jobs: int, cluster: str |
     with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console, transient=True) as bars:
         task = bars.add_task("training on circuits", total=len(plan.cells()))
         try:
-            with folder.alone(path):
+            with folder.alone(path), ended_as_interrupted():
                 records = sweep(plan, path, jobs=jobs, cluster=cluster, done=lambda record: bars.advance(task))
         except KeyboardInterrupt:
             raise KeyboardInterrupt(f"interrupted; {folder.resuming(path)} goes on with what is missing") from None
     folder.write_json(path / folder.ROBUSTNESS, result(plan, records))
     _show(plan, path, records, console)
+
+
+@contextmanager
+def ended_as_interrupted() -> Iterator[None]:
+    """Let a request to end be an interruption, which takes the workers along."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def result(plan: Sweep, records: Sequence[Record]) -> dict[str, Any]:

@@ -304,6 +304,8 @@ def test_a_chip_carries_the_network_that_it_was_made_for_and_no_other() -> None:
 
 def test_backpropagation_has_no_units_that_could_be_imperfect() -> None:
     net = layered(0.5)
-    with pytest.raises(ValueError, match="backprop meets no units and no readings, only weights: take lagrangian"):
+    with pytest.raises(ValueError, match="backprop meets no units, readings or nudges, only weights: take lagrangian"):
         OnChip(Backprop(), Chip(Device(reading=Reading(noise=0.5)), net))
+    with pytest.raises(ValueError, match="backprop meets no units, readings or nudges"):
+        OnChip(Backprop(), Chip(Device(teaching=Teaching(target=0.5)), net))
     OnChip(Backprop(), Chip(Device(synapses=Synapses(bits=4)), net))

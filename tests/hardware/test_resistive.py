@@ -159,11 +159,11 @@ def test_so_does_the_gradient_in_the_inputs():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"input_gain": 0.0}, "circuit: input_gain must be a positive number, not 0.0"),
-        ({"gain": -1.0}, "circuit: gain must be a positive number, not -1.0"),
-        ({"current_gain": float("nan")}, "circuit: current_gain must be a positive number, not nan"),
-        ({"scale": float("inf")}, "circuit: scale must be a positive number, not inf"),
-        ({"threshold": -0.1}, "circuit: threshold must be zero or a positive number, not -0.1"),
+        ({"input_gain": 0.0}, "^input_gain must be a positive number, not 0.0"),
+        ({"gain": -1.0}, "^gain must be a positive number, not -1.0"),
+        ({"current_gain": float("nan")}, "^current_gain must be a positive number, not nan"),
+        ({"scale": float("inf")}, "^scale must be a positive number, not inf"),
+        ({"threshold": -0.1}, "^threshold must be zero or a positive number, not -0.1"),
     ],
 )
 def test_unphysical_parts_are_refused(settings: dict[str, float], message: str):

@@ -1,5 +1,7 @@
 """Norms by Lanczos iteration, against singular values."""
 
+from math import isnan
+
 import pytest
 import torch
 from torch import Tensor
@@ -41,3 +43,8 @@ def test_a_start_in_an_invariant_subspace_gives_the_norm_there():
 
 def test_nothing_has_norm_zero():
     assert found(torch.zeros(4, 4), 4) == 0
+
+
+def test_what_has_left_the_numbers_has_no_norm():
+    A = torch.tensor([[1.0, torch.inf], [0.0, 1.0]])
+    assert isnan(norm_from_below(lambda v: A.T @ (A @ v), torch.ones(2), 2))

@@ -19,7 +19,7 @@ from dyadnet.train import folder
 from dyadnet.train.loop import agreement, prepare, train_epoch
 from dyadnet.train.run import chosen, load_dataset
 from dyadnet.train.settings import Settings
-from dyadnet.train.sweep import Cell, Sweep, run_cell, sweep, written
+from dyadnet.train.sweep import Cell, Sweep, check_cell, run_cell, sweep, written
 
 SMALL = Settings(epochs=1, hidden=(8,), train_samples=200, test_samples=100, align_samples=20)
 
@@ -62,6 +62,9 @@ def test_the_source_is_added_to_the_device() -> None:
         ({"source": "synapses.on_off", "levels": (2.0, 100.0)}, "shows only together with synapses.programming"),
         ({"source": "updates.bound", "levels": (1.0,)}, "shows only together with updates.asymmetry"),
         ({"source": "reading.reads", "levels": (1, 4)}, "together with reading.noise or reading.relative"),
+        ({"rules": ("dual-propagation",), "settings": replace(SMALL, order="foo")}, "order is for rules that relax"),
+        ({"rules": ("dyadic",), "settings": replace(SMALL, binary="nonsense")}, "binary is for feedforward networks"),
+        ({"settings": replace(SMALL, tensorboard=True)}, "tensorboard is for single runs"),
     ],
 )
 def test_what_cannot_be_swept_is_refused(changes: dict[str, object], complaint: str) -> None:
@@ -74,6 +77,31 @@ def test_what_shows_with_another_setting_is_swept_with_it() -> None:
     assert plan(source="synapses.drift", settings=aged).placed(plan().cells()[1]).hardware == (
         "ideal:synapses.age=100,synapses.drift=0.1"
     )
+
+
+@pytest.mark.parametrize(
+    ("settings", "rule", "complaint"),
+    [
+        (replace(SMALL, network="mlp", lam=0.0), "dual-propagation", "has loops"),
+        (replace(SMALL, network="resistive"), "dual-propagation", "this rule is for feedforward chains"),
+        (replace(SMALL, binary="ste"), "dual-propagation", "binary does not go with hardware"),
+    ],
+)
+def test_rules_that_cannot_train_are_refused_before_anything_runs(
+    settings: Settings, rule: str, complaint: str
+) -> None:
+    with pytest.raises(RequestError, match=complaint):
+        check_cell(plan(rules=(rule,), settings=settings), load_dataset(settings))
+
+
+def test_a_strength_that_a_circuit_does_not_bear_is_no_end_of_the_sweep(tmp_path: Path) -> None:
+    settings = replace(SMALL, network="resistive")
+    one = plan(rules=("equilibrium-propagation",), strengths=(0.1, 50.0), levels=(0.01,), seeds=(0,), settings=settings)
+    check_cell(one, load_dataset(settings))
+    weak, strong = sorted(sweep(one, tmp_path), key=lambda record: record["strength"])
+    assert weak["refused"] is None
+    assert "negative conductance" in strong["refused"]
+    assert strong["displacement"] is None
 
 
 def test_an_interrupted_sweep_goes_on_with_what_is_missing(tmp_path: Path) -> None:

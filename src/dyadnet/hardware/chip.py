@@ -178,8 +178,9 @@ class OnChip(AbstractRule):
 
     def __post_init__(self) -> None:
         device = self.chip.device
-        if isinstance(self.rule, Backprop) and (device.units, device.reading) != (Units(), Reading()):
-            raise ValueError("backprop meets no units and no readings, only weights: take lagrangian")
+        met = (device.units, device.reading, device.teaching)
+        if isinstance(self.rule, Backprop) and met != (Units(), Reading(), Teaching()):
+            raise ValueError("backprop meets no units, readings or nudges, only weights: take lagrangian")
 
     def estimate(
         self,

@@ -32,10 +32,8 @@ class Circuit:
     guarded: bool = True
 
     def __post_init__(self) -> None:
-        positive(
-            "circuit", input_gain=self.input_gain, gain=self.gain, current_gain=self.current_gain, scale=self.scale
-        )
-        bounded("circuit", threshold=self.threshold)
+        positive(input_gain=self.input_gain, gain=self.gain, current_gain=self.current_gain, scale=self.scale)
+        bounded("", threshold=self.threshold)
 
     def discount(self, layers: int) -> float:
         """Return the weight of a layer in the energy, so many layers above the output, `(c / A)^layers`.

@@ -1,7 +1,7 @@
 """Norms from a few products with a matrix, by Lanczos iteration: as many as power iteration takes, and far closer."""
 
 from collections.abc import Callable
-from math import sqrt
+from math import nan, sqrt
 
 import torch
 from torch import Tensor
@@ -9,7 +9,7 @@ from torch import Tensor
 
 @torch.no_grad()
 def norm_from_below(gram: Callable[[Tensor], Tensor], start: Tensor, iterations: int) -> float:
-    """Return the square root of the largest Ritz value of `A^T A`, which comes from below to the norm of `A`.
+    """Return the square root of the largest Ritz value of `A^T A`, from below the norm of `A`; NaN if it overflows.
 
     On the span of `v, A^T A v, ...`, kept orthonormal, `A^T A` is tridiagonal; its largest eigenvalue there tells top
     singular values apart that power iteration mixes for long.
@@ -35,6 +35,8 @@ def norm_from_below(gram: Callable[[Tensor], Tensor], start: Tensor, iterations:
         v, size = v.where(~spent, 0), size.where(~spent, 0)
         beside.append(size)
     T = torch.diag(torch.stack(diagonal)) + torch.diag(torch.stack(beside)[:-1], -1)  # eigvalsh reads what is below
+    if not T.isfinite().all():
+        return nan  # of a network that has left the numbers: those who train it say so
     return sqrt(max(0.0, float(torch.linalg.eigvalsh(T.cpu().double())[-1])))
 
 

@@ -14,7 +14,7 @@ from dyadnet.train.auditing import audit
 from dyadnet.train.environment import environment
 from dyadnet.train.exposing import exposed
 from dyadnet.train.loop import Relaxed, Tick, prepare
-from dyadnet.train.plan import fitted, unused
+from dyadnet.train.plan import RELAXATION, check_used, fitted, unused
 from dyadnet.train.run import Record, Request, Watch, execute, read_request, step_cost
 from dyadnet.train.settings import Settings, from_dict
 
@@ -48,10 +48,7 @@ class Comparison:
                 raise RequestError(f"a rule is named twice: {first} and {second} are the same")
         if len(set(self.seeds)) < len(self.seeds):
             raise RequestError(f"a seed is named twice: {' '.join(map(str, self.seeds))}")
-        idle = [unused(self.settings, names.rule(rule)) for rule in self.rules]
-        for name, why in idle[0].items():
-            if all(name in others for others in idle):
-                raise RequestError(f"{name.replace('_', '-')} is {why}")
+        check_used(self.settings, self.rules)
         self.runs()
 
     def config(self) -> dict[str, Any]:
@@ -73,6 +70,15 @@ class Comparison:
         """
         settings = {rule: fitted(self.settings, names.rule(rule)) for rule in self.rules}
         return [Request(rule, seed, settings[rule]) for seed in self.seeds for rule in self.rules]
+
+    def left_out(self) -> list[str]:
+        """Say which settings of networks do not count for which rules, a sentence each; how to relax is no question."""
+        return [
+            f"{rule} runs without {name.replace('_', '-')}, which is {why}"
+            for rule in self.rules
+            for name, why in unused(self.settings, names.rule(rule)).items()
+            if name not in RELAXATION
+        ]
 
 
 def read_comparison(path: Path) -> Comparison:

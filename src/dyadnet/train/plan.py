@@ -44,7 +44,7 @@ TOLERANCE, MOST_PASSES = 1e-3, 200  # the library's own 1e-5 takes about twice t
 _SETTLING = ("lifted", "resistive")  # whatever the rule, as all they compute is a least point
 _LIFTED = ("terms", "output_gain")
 _FEEDFORWARD = ("batch_norm", "binary", "binary_layers", "binary_scale")
-_RELAXATION = ("order", "solver", "tolerance", "most_passes", "iterations")
+RELAXATION = ("order", "solver", "tolerance", "most_passes", "iterations")
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def unused(settings: Settings, rule: AbstractRule) -> dict[str, str]:
     network, structure, lam = _network(settings, rule)
     needs, lifted, found = need(rule), network == "lifted", dict[str, str]()
     if not needs.relaxes and network not in _SETTLING:
-        found |= dict.fromkeys(_RELAXATION, f"for rules that relax, which {_named(rule)} does not")
+        found |= dict.fromkeys(RELAXATION, f"for rules that relax, which {_named(rule)} does not")
         found["coupling_decay"] = f"for networks with feedback, which {_named(rule)} cannot train"
         if settings.network is None and settings.lam != 0.5:
             found["lam"] = f"for networks with feedback, which {_named(rule)} cannot train"
@@ -141,6 +141,18 @@ def unused(settings: Settings, rule: AbstractRule) -> dict[str, str]:
     if network in ("dense", "resistive"):
         found["init"] = f"for layered networks: a {network} one draws its own weights"
     return {name: why for name, why in found.items() if getattr(settings, name) is not None}
+
+
+def check_used(settings: Settings, rules: Sequence[str]) -> None:
+    """Refuse a setting that none of several rules would look at.
+
+    Raises:
+        RequestError: naming it.
+    """
+    idle = [unused(settings, names.rule(rule)) for rule in rules]
+    for name, why in idle[0].items():
+        if all(name in others for others in idle):
+            raise RequestError(f"{name.replace('_', '-')} is {why}")
 
 
 def fitted(settings: Settings, rule: AbstractRule) -> Settings:

@@ -24,8 +24,9 @@ from dyadnet.hardware.device import SHOWN_BY
 from dyadnet.names import RequestError
 from dyadnet.train import folder
 from dyadnet.train.loop import Diverged, Training, first_batch, prepare, train_epoch
-from dyadnet.train.plan import choose, fitted
-from dyadnet.train.run import chosen, load_dataset
+from dyadnet.train.plan import check_used, choose, fitted
+from dyadnet.train.rehearsal import rehearse
+from dyadnet.train.run import Request, chosen, load_dataset
 from dyadnet.train.settings import Settings
 from dyadnet.train.settling import counted
 
@@ -88,6 +89,9 @@ class Sweep:
             raise RequestError(f"{self.source} shows only together with {' or '.join(others)}: set it in --hardware")
         for rule in self.rules:
             names.rule(rule)
+        check_used(self.settings, self.rules)
+        if self.settings.tensorboard:
+            raise RequestError("tensorboard is for single runs: leave it out")
         for cell in self.cells():
             settings = self.placed(cell)
             names.device(settings.hardware or "ideal")
@@ -164,13 +168,14 @@ def check_workers(cluster: str | None) -> None:
 
 
 def check_cell(plan: Sweep, dataset: data.Dataset) -> None:
-    """Refuse rules that the circuits of a sweep cannot carry, before anything runs.
+    """Refuse rules that cannot train, at the weakest strength and the lowest level, before anything runs.
 
     Raises:
         RequestError: naming the rule.
     """
-    for cell in {cell.rule: cell for cell in plan.cells()}.values():
-        prepare(plan.placed(cell), cell.named, cell.seed, dataset)
+    mildest = sorted(plan.cells(), key=lambda cell: (cell.strength or 0, cell.level), reverse=True)
+    for cell in {cell.rule: cell for cell in mildest}.values():
+        rehearse(Request(cell.named, cell.seed, plan.placed(cell)), dataset)
 
 
 @contextmanager
@@ -217,9 +222,9 @@ def run_cell(plan: Sweep, cell: Cell, dataset: data.Dataset | None = None) -> Re
     torch.set_num_threads(1)  # cells run side by side
     settings = plan.placed(cell)
     dataset = dataset or load_dataset(settings)
-    training, diverged, refused = prepare(settings, cell.named, cell.seed, dataset), False, None
-    apart = _displacement(training)
+    training, diverged, refused, apart = prepare(settings, cell.named, cell.seed, dataset), False, None, None
     try:
+        apart = _displacement(training)
         with counted():
             while len(training.history) < settings.epochs:
                 train_epoch(training)
