@@ -20,4 +20,4 @@ def test_the_stored_audit_is_that_of_today(rule: str) -> None:
     now, then = audit(rule, SETTINGS, 0, load_dataset(SETTINGS)), STORED[rule]
     assert lines([now]) == lines([then])
     ratio = now["evidence"]["cost"]["multiply_adds_ratio"]
-    assert ratio == pytest.approx(then["evidence"]["cost"]["multiply_adds_ratio"], rel=0.08)
+    assert ratio == pytest.approx(then["evidence"]["cost"]["multiply_adds_ratio"], rel=0.12)
