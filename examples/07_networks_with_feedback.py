@@ -22,7 +22,7 @@ def train(lam: float) -> tuple[dn.Layered, float]:
     model = nn.Sequential(
         nn.Flatten(), nn.Linear(64, 64), nn.Hardtanh(0, 1), nn.Linear(64, 64), nn.Hardtanh(0, 1), nn.Linear(64, 10)
     )
-    net = dn.Layered.from_sequential(model, lam, relaxation=Relaxation(stop=Residual(1e-3, 200)))
+    net = dn.Layered.from_sequential(model, lam, relaxation=Relaxation(stop=Residual(1e-3, 1000)))
     rule, optimizer = dn.Dyadic(beta=0.5), torch.optim.Adam(model.parameters(), 3e-3)
     generator, passes = torch.Generator().manual_seed(0), []
     for _ in range(10):
