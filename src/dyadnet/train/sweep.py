@@ -87,8 +87,6 @@ class Sweep:
         others = None if self.settings.network == "resistive" else SHOWN_BY.get(self.source)
         if others and not set(others) & set(names.device(self.settings.hardware or "ideal").sources()):
             raise RequestError(f"{self.source} shows only together with {' or '.join(others)}: set it in --hardware")
-        for rule in self.rules:
-            names.rule(rule)
         check_used(self.settings, self.rules)
         if self.settings.tensorboard:
             raise RequestError("tensorboard is for single runs: leave it out")
